@@ -1,0 +1,3 @@
+//! ringsocks: a SOCKS gateway for Linux.
+
+pub mod outcome;
