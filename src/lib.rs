@@ -1,4 +1,5 @@
 //! ringsocks: a SOCKS gateway for Linux.
 
+pub mod auth;
 pub mod outcome;
 pub mod proto;
