@@ -3,3 +3,4 @@
 pub mod auth;
 pub mod outcome;
 pub mod proto;
+pub mod session;
