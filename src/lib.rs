@@ -3,4 +3,5 @@
 pub mod auth;
 pub mod outcome;
 pub mod proto;
+pub mod reactor;
 pub mod session;
