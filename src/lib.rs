@@ -1,3 +1,4 @@
 //! ringsocks: a SOCKS gateway for Linux.
 
+pub mod config;
 pub mod outcome;
