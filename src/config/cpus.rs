@@ -26,7 +26,7 @@ impl Cpus {
             let (first, last) = (Cpus::parse_number(first)?, Cpus::parse_number(last)?);
             if first > last {
                 return Err(Problem::new(format!("the range {first}-{last} is empty"))
-                    .hint(format!("{last}-{first}?")));
+                    .hint(format!("did you mean {last}-{first}?")));
             }
             cpus.extend(first..=last);
         }

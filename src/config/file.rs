@@ -82,9 +82,9 @@ impl Source<'_> {
     /// No error in here shows more of the file than a user's name.
     fn read_users(&self, users_key: &Name, item: &Item) -> Result<Users, Error> {
         let DeValue::Table(entries) = item.get_ref() else {
-            let meant = format!("users = {{ alice = {} }}", "\"plain:PASSWORD\"");
-            let problem = to_value(item).wrong_type("a table of users", &meant);
-            return Err(self.secret_error(users_key, true, problem));
+            let meant = "users = { alice = \"plain:PASSWORD\" }";
+            let problem = to_value(item).wrong_type("a table of users", meant);
+            return Err(self.secret_error(users_key, Some(item), problem));
         };
         let mut users = BTreeMap::new();
         for (name, item) in in_file_order(entries) {
@@ -92,9 +92,9 @@ impl Source<'_> {
                 DeValue::String(text) => value::parse_password(text.as_bytes()),
                 _ => Err(to_value(item).wrong_type("a string", value::PASSWORD)),
             }
-            .map_err(|problem| self.secret_error(name, true, problem))?;
+            .map_err(|problem| self.secret_error(name, Some(item), problem))?;
             schema::add_user(&mut users, name.get_ref(), password)
-                .map_err(|problem| self.secret_error(name, false, problem))?;
+                .map_err(|problem| self.secret_error(name, None, problem))?;
         }
         Ok(users)
     }
@@ -183,9 +183,9 @@ impl Source<'_> {
             keys.find(|key| key.split().1 == name.get_ref()).map(|key| key.path)
         };
         match schema::nearest(name.get_ref(), known.iter().copied()).or_else(elsewhere) {
-            Some("users") => self.secret_error(name, false, problem.hint("did you mean `users`?")),
+            Some("users") => self.secret_error(name, None, problem.hint("did you mean `users`?")),
             Some(near) => self.error(name.span(), problem.hint(format!("did you mean `{near}`?"))),
-            None => self.secret_error(name, false, problem.hint(schema::list(known))),
+            None => self.secret_error(name, None, problem.hint(schema::list(known))),
         }
     }
 
@@ -208,18 +208,25 @@ impl Source<'_> {
             marked.split(['\r', '\n']).next().unwrap_or_default().chars().count().max(1)
         });
         let marked = column - 1..column - 1 + length;
-        Error::at(self.place(span.start), problem).showing_line(number, line, marked)
+        let error = Error::at(self.place(span.start), problem);
+        match line.contains("plain:") {
+            true => error,
+            false => error.showing_line(number, line, marked),
+        }
     }
 
     /// An error that shows a key, but neither its value nor what else is in its line; the caret is
-    /// below one or the other.
-    fn secret_error(&self, name: &Name, in_value: bool, problem: Problem) -> Error {
+    /// below the value if that is what is wrong.
+    fn secret_error(&self, name: &Name, wrong: Option<&Item>, problem: Problem) -> Error {
         let (number, ..) = self.locate(name.span().start);
         let key = self.text.get(name.span()).unwrap_or_default();
         let length = key.chars().count();
-        let marked = if in_value { length + 3..length + 6 } else { 0..length };
+        let (offset, marked) = match wrong {
+            Some(item) => (item.span().start, length + 3..length + 6),
+            None => (name.span().start, 0..length),
+        };
         let line = format!("{key} = ***");
-        Error::at(self.place(name.span().start), problem).showing_line(number, &line, marked)
+        Error::at(self.place(offset), problem).showing_line(number, &line, marked)
     }
 
     fn place(&self, offset: usize) -> String {

@@ -152,7 +152,8 @@ fn explain(text: &str) -> Problem {
         return Problem::new("this is not a listen address").hint(value::ADDRESS);
     };
     if host == "*" {
-        return Problem::new("this is not a listen address").hint(format!("\":{port}\"?"));
+        return Problem::new("this is not a listen address")
+            .hint(format!("did you mean \":{port}\"?"));
     }
     let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
     match unbracketed.parse::<IpAddr>() {

@@ -1,6 +1,6 @@
 //! The configuration: a file, `RINGSOCKS_*` over it, flags over both; parsed values, checked whole.
 //!
-//! [`schema`] has every key once; the [`file`], the [`environment`] and the [`flags`] are read
+//! `schema` has every key once; the `file`, the `environment` and the `flags` are read
 //! through it into one layer, which is then built into a [`Config`]. Anything wrong is an
 //! [`Error`] that says where, what, and what was meant. What only the running process can know
 //! (which CPUs, which descriptors) is checked when it is asked for.
@@ -117,8 +117,8 @@ impl Config {
         };
         let address = listen.address;
         let problem = format!(
-            "the listener \"{address}\" would be an open proxy: everyone who can reach it could \
-             use it, and strangers do find it"
+            "the listener \"{address}\" would be an open proxy: with neither users nor clients, \
+             everyone who can reach it may use it"
         );
         let ways = format!(
             "do one of these:\n\
