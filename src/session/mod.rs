@@ -2,7 +2,7 @@
 //!
 //! A [`Session`] is told facts (`handle_*`: an event, an answer, a deadline) and says what it needs
 //! next ([`Turn`], [`wake_at`](Session::wake_at)). It reaches the world through [`Net`] and
-//! [`Socket`](crate::relay::Socket) only, so that the simulator drives the code the reactor drives.
+//! [`Socket`] only, so that the simulator drives the code the reactor drives.
 //!
 //! The leaf modules own one state each and report what happened; what comes of it is decided here:
 //!
