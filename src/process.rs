@@ -358,8 +358,9 @@ impl Gateway {
     }
 }
 
-/// Writes a line to the standard error, whatever the log level: somebody asked for it.
-fn say(line: &dyn fmt::Display) {
+/// Writes a line to the standard error, in one piece and whatever the log level: somebody asked
+/// for it.
+fn say(summary: &Summary<'_>) {
     // With nobody there to read it there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = io::stderr().write_all(format!("{summary}\n").as_bytes());
 }
