@@ -1,11 +1,13 @@
 use crate::outcome::Outcome;
 use crate::relay::{Endpoint, Received, Socket};
 use crate::session::outbox::{Flushed, Outbox};
+use crate::session::relaying::Side;
 
 /// A peer that has its last bytes coming: FIN behind them, and what it still sends is thrown away,
 /// for closing with unread bytes would send a RST that may destroy them.
 pub(super) struct Closing<S> {
     pub(super) peer: Endpoint<S>,
+    pub(super) side: Side,
     pub(super) outcome: Outcome,
     discarded: usize,
     finished: bool,
@@ -15,8 +17,8 @@ impl<S: Socket> Closing<S> {
     /// Who sends more than this is not waiting for an answer.
     const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
-    pub(super) fn new(peer: Endpoint<S>, outcome: Outcome) -> Closing<S> {
-        Closing { peer, outcome, discarded: 0, finished: false }
+    pub(super) fn new(peer: Endpoint<S>, side: Side, outcome: Outcome) -> Closing<S> {
+        Closing { peer, side, outcome, discarded: 0, finished: false }
     }
 
     /// Whether it is over.

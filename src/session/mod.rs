@@ -16,25 +16,23 @@ pub mod negotiation;
 
 mod closing;
 mod connecting;
+mod context;
 mod handshake;
 mod outbox;
 mod pending;
 mod relaying;
 
-use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::closing::Closing;
 use self::connecting::{Attempted, Connecting};
+pub use self::context::{Context, Net, Terms};
 use self::handshake::{Handshake, Heard};
 use self::outbox::Outbox;
 use self::pending::Pending;
 use self::relaying::{Relay, Relayed, Severed, Severing, Side};
-use crate::auth::Users;
-use crate::config::Timeouts;
 use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
 use crate::proto::{Command, Host, Name, Reply, Request, canonical};
@@ -49,62 +47,6 @@ const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(20);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// RFC 1928 section 6: a refused client is gone 10 seconds after the failure was found.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
-
-/// What a session needs of the world outside.
-pub trait Net {
-    /// The sockets it makes.
-    type Socket: Socket;
-
-    /// Starts a connection; the poll will report it under `token`.
-    fn connect(&mut self, target: SocketAddr, token: Token) -> io::Result<Self::Socket>;
-
-    /// Asks for a name's addresses; the answer comes under `token`, or never if `deadline` passes
-    /// first. An error refuses the request.
-    fn resolve(
-        &mut self,
-        name: &Name,
-        token: Token,
-        deadline: Option<Instant>,
-    ) -> Result<(), Refusal>;
-}
-
-/// What all sessions of a reactor share.
-pub struct Context<N> {
-    /// The time of this tick.
-    pub now: Instant,
-    /// The world outside.
-    pub net: N,
-    /// Where rings and inboxes come from.
-    pub buffers: Buffers,
-    /// The rules of the house.
-    pub terms: Arc<Terms>,
-    generation: u32,
-}
-
-/// What a session must know of the configuration.
-pub struct Terms {
-    /// Who may use it.
-    pub users: Users,
-    /// How long each state may last.
-    pub timeout: Timeouts,
-}
-
-impl<N> Context<N> {
-    /// A context at `now`.
-    pub fn new(now: Instant, net: N, buffers: Buffers, terms: Arc<Terms>) -> Context<N> {
-        Context { now, net, buffers, terms, generation: 0 }
-    }
-
-    /// A token that no other life of `slot` has.
-    pub fn token(&mut self, role: Role, slot: usize) -> Token {
-        self.generation = self.generation.wrapping_add(1);
-        Token::new(self.generation, role, slot)
-    }
-
-    fn after(&self, timeout: Option<Duration>) -> Option<Instant> {
-        self.now.checked_add(timeout?)
-    }
-}
 
 /// What a session needs after it was told something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +80,16 @@ enum State<S> {
     Relaying(Relay<S>),
     Severing(Severing<S>),
     Closing(Closing<S>),
-    Over,
+    /// It is being moved from one state to another.
+    Between,
+}
+
+/// What a state comes to.
+enum Next<S> {
+    /// It goes on, and needs this.
+    Stay(State<S>, Turn),
+    /// It has become another, which may have something to do already.
+    Become(State<S>),
 }
 
 impl<S: Socket> Session<S> {
@@ -177,17 +128,14 @@ impl<S: Socket> Session<S> {
         if self.other != Some(token) {
             return Turn::Wait;
         }
-        let State::Resolving(pending, port) = mem::replace(&mut self.state, State::Over) else {
-            unreachable!("an answer's token is only kept while resolving");
-        };
-        self.other = None;
-        match answer {
-            Ok(addresses) => {
+        self.state = match (mem::replace(&mut self.state, State::Between), answer) {
+            (State::Resolving(pending, port), Ok(addresses)) => {
                 let to = addresses.into_iter().map(|ip| SocketAddr::new(canonical(ip), port));
-                self.connect(cx, pending, to.collect());
+                self.connect(cx, pending, to.collect())
             }
-            Err(refusal) => self.refuse(cx, pending, refusal),
-        }
+            (State::Resolving(pending, _), Err(refusal)) => self.refuse(cx, pending, refusal),
+            (state, _) => state,
+        };
         self.advance(cx)
     }
 
@@ -196,9 +144,9 @@ impl<S: Socket> Session<S> {
         let now = cx.now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.deadline)
-            && let Some(turn) = self.expire(cx)
+            && let Some(outcome) = self.expire(cx)
         {
-            return turn;
+            return Turn::End(outcome);
         }
         if due(self.look_again_at) {
             self.look_again_at = None;
@@ -215,15 +163,12 @@ impl<S: Socket> Session<S> {
     /// Makes both sides see a reset when it is dropped: it ends because we say so.
     pub fn abort(&mut self) {
         match &mut self.state {
-            State::Relaying(relay) => {
-                relay.client.reset_on_close();
-                relay.target.reset_on_close();
-            }
+            State::Relaying(relay) => relay.reset_on_close(),
             State::Severing(severing) => severing.sink.reset_on_close(),
             State::Negotiating(handshake) => handshake.client().reset_on_close(),
             State::Resolving(pending, _) => pending.client.reset_on_close(),
             State::Connecting(connecting) => connecting.pending.client.reset_on_close(),
-            State::Closing(_) | State::Over => {}
+            State::Closing(_) | State::Between => {}
         }
     }
 
@@ -241,7 +186,7 @@ impl<S: Socket> Session<S> {
                 severing.lane.release(buffers);
                 self.traffic = severing.traffic();
             }
-            State::Closing(_) | State::Over => {}
+            State::Closing(_) | State::Between => {}
         }
         self.traffic
     }
@@ -263,7 +208,7 @@ impl<S: Socket> Session<S> {
             State::Connecting(_) => Stage::Connecting,
             State::Relaying(_) => Stage::Relaying,
             State::Severing(_) => Stage::Severing,
-            State::Closing(_) | State::Over => Stage::Closing,
+            State::Closing(_) | State::Between => Stage::Closing,
         }
     }
 
@@ -295,7 +240,7 @@ impl<S: Socket> Session<S> {
             (State::Relaying(relay), Side::Client) => &mut relay.client,
             (State::Relaying(relay), Side::Target) => &mut relay.target,
             (State::Severing(severing), side) => severing.endpoint(side),
-            (State::Closing(closing), Side::Client) => &mut closing.peer,
+            (State::Closing(closing), side) if closing.side == side => &mut closing.peer,
             _ => return None,
         })
     }
@@ -303,72 +248,138 @@ impl<S: Socket> Session<S> {
     /// Does what can be done now.
     fn advance(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
         loop {
-            match &mut self.state {
-                State::Negotiating(handshake) => match handshake.advance(cx, &mut self.outbox) {
-                    Heard::Nothing => return self.wait(cx.now, !self.outbox.is_empty()),
-                    Heard::Request(request) => self.meet(cx, request),
-                    Heard::Refused(outcome) => self.dismiss(cx, outcome),
-                    Heard::Over(outcome) => return Turn::End(outcome),
-                },
-                State::Resolving(pending, _) => {
-                    if pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-                        return Turn::End(Outcome::ClientGone);
-                    }
-                    return self.wait(cx.now, !self.outbox.is_empty());
+            let next = match mem::replace(&mut self.state, State::Between) {
+                State::Negotiating(handshake) => self.negotiate(cx, handshake),
+                State::Resolving(pending, port) => self.await_answer(cx, pending, port),
+                State::Connecting(connecting) => self.await_target(cx, connecting),
+                State::Relaying(relay) => self.relay(cx, relay),
+                State::Severing(severing) => self.pass_on_reset(cx, severing),
+                State::Closing(closing) => self.await_end(cx, closing),
+                State::Between => return Turn::Wait,
+            };
+            match next {
+                Next::Become(state) => self.state = state,
+                Next::Stay(state, turn) => {
+                    self.state = state;
+                    return turn;
                 }
-                State::Connecting(connecting) => {
-                    if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-                        return Turn::End(Outcome::ClientGone);
-                    }
-                    match connecting.advance(cx, self.client.slot()) {
-                        Attempted::Waiting(token) => {
-                            self.other = Some(token);
-                            return self.wait(cx.now, !self.outbox.is_empty());
-                        }
-                        Attempted::Connected { target, bnd } => self.grant(cx, target, bnd),
-                        Attempted::Failed(refusal) => self.give_up(cx, refusal),
-                    }
-                }
-                State::Relaying(relay) => {
-                    match relay.advance(&mut cx.buffers, &mut self.outbox, cx.now) {
-                        Relayed::Pumped(pumped) => return self.pumped(cx, pumped),
-                        Relayed::Unacknowledged => return self.poll_acknowledgement(cx.now),
-                        Relayed::Reset(side) => self.sever(cx, side),
-                        Relayed::Unheard(side, outcome) => self.linger(cx, side, outcome),
-                        Relayed::Over(outcome) => return Turn::End(outcome),
-                    }
-                }
-                State::Severing(severing) => match severing.advance(&mut cx.buffers, cx.now) {
-                    Severed::Pumped(Pumped::Yielded) => return Turn::Yield,
-                    Severed::Pumped(Pumped::Starved) => return Turn::Starve,
-                    Severed::Pumped(Pumped::Blocked) => return self.poll_acknowledgement(cx.now),
-                    Severed::Over => return self.sever_sink(),
-                },
-                State::Closing(closing) => {
-                    if closing.advance(&mut self.outbox) {
-                        return Turn::End(closing.outcome);
-                    }
-                    return self.wait(cx.now, !self.outbox.is_empty());
-                }
-                State::Over => return Turn::Wait,
             }
         }
     }
 
-    /// A well-formed request: does what it asks, or says that we do not.
-    fn meet(&mut self, cx: &mut Context<impl Net<Socket = S>>, request: Request) {
-        let State::Negotiating(handshake) = mem::replace(&mut self.state, State::Over) else {
-            unreachable!("only a negotiation ends in a request");
+    fn negotiate(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut handshake: Handshake<S>,
+    ) -> Next<S> {
+        match handshake.advance(cx, &mut self.outbox) {
+            Heard::Nothing => Next::Stay(State::Negotiating(handshake), self.wait(cx.now)),
+            Heard::Over(outcome) => Next::Stay(State::Negotiating(handshake), Turn::End(outcome)),
+            Heard::Refused(outcome) => {
+                let client = handshake.into_client(&mut cx.buffers);
+                Next::Become(self.see_off(cx, client, Side::Client, outcome))
+            }
+            Heard::Request(request) => {
+                let pending = handshake.into_pending(&request);
+                Next::Become(self.meet(cx, pending, request))
+            }
+        }
+    }
+
+    fn await_answer(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut pending: Pending<S>,
+        port: u16,
+    ) -> Next<S> {
+        let gone = pending.is_gone(&mut self.outbox, &mut cx.buffers);
+        let turn = if gone { Turn::End(Outcome::ClientGone) } else { self.wait(cx.now) };
+        Next::Stay(State::Resolving(pending, port), turn)
+    }
+
+    fn await_target(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut connecting: Connecting<S>,
+    ) -> Next<S> {
+        if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
+            return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
+        }
+        match connecting.advance(cx, self.client.slot()) {
+            Attempted::Waiting(token) => {
+                self.other = Some(token);
+                Next::Stay(State::Connecting(connecting), self.wait(cx.now))
+            }
+            Attempted::Connected { target, bnd } => {
+                Next::Become(self.grant(cx, connecting.pending, target, bnd))
+            }
+            Attempted::Failed(refusal) => {
+                Next::Become(self.refuse(cx, connecting.pending, refusal))
+            }
+        }
+    }
+
+    fn relay(&mut self, cx: &mut Context<impl Net<Socket = S>>, mut relay: Relay<S>) -> Next<S> {
+        let relayed = relay.advance(&mut cx.buffers, &mut self.outbox, cx.now);
+        // The deadline is brought forward at once, but put back only when it comes: moving a byte
+        // touches no timer.
+        self.deadline = earlier(self.deadline, self.relay_deadline(cx, &relay));
+        let turn = match relayed {
+            Relayed::Reset(side) => return Next::Become(self.sever(cx, relay, side)),
+            Relayed::Unheard(side, outcome) => {
+                return Next::Become(self.linger(cx, relay, side, outcome));
+            }
+            Relayed::Over(outcome) => Turn::End(outcome),
+            Relayed::Unacknowledged => self.poll_acknowledgement(cx.now),
+            Relayed::Pumped(Pumped::Yielded) => Turn::Yield,
+            Relayed::Pumped(Pumped::Starved) => Turn::Starve,
+            Relayed::Pumped(Pumped::Blocked) if relay.needs_another_look() => {
+                self.wait_and_look_again(cx.now)
+            }
+            Relayed::Pumped(Pumped::Blocked) => self.wait(cx.now),
         };
-        let pending = handshake.into_pending(&request);
+        Next::Stay(State::Relaying(relay), turn)
+    }
+
+    fn pass_on_reset(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut severing: Severing<S>,
+    ) -> Next<S> {
+        let turn = match severing.advance(&mut cx.buffers, cx.now) {
+            Severed::Over => Turn::End(severing.outcome()),
+            Severed::Pumped(Pumped::Yielded) => Turn::Yield,
+            Severed::Pumped(Pumped::Starved) => Turn::Starve,
+            Severed::Pumped(Pumped::Blocked) => self.poll_acknowledgement(cx.now),
+        };
+        Next::Stay(State::Severing(severing), turn)
+    }
+
+    fn await_end(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut closing: Closing<S>,
+    ) -> Next<S> {
+        let over = closing.advance(&mut self.outbox);
+        let turn = if over { Turn::End(closing.outcome) } else { self.wait(cx.now) };
+        Next::Stay(State::Closing(closing), turn)
+    }
+
+    /// A well-formed request: does what it asks, or says that we do not.
+    fn meet(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        pending: Pending<S>,
+        request: Request,
+    ) -> State<S> {
         let port = request.target.port;
         match (request.command, request.target.host) {
             (Command::Connect, Host::Ip(ip)) => {
-                self.connect(cx, pending, vec![SocketAddr::new(ip, port)]);
+                self.connect(cx, pending, vec![SocketAddr::new(ip, port)])
             }
             (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, &name, port),
             (Command::Bind | Command::UdpAssociate, _) => {
-                self.refuse(cx, pending, Refusal::CommandUnsupported);
+                self.refuse(cx, pending, Refusal::CommandUnsupported)
             }
         }
     }
@@ -379,55 +390,38 @@ impl<S: Socket> Session<S> {
         pending: Pending<S>,
         name: &Name,
         port: u16,
-    ) {
+    ) -> State<S> {
         let token = cx.token(Role::Answer, self.client.slot());
+        self.other = Some(token);
         self.deadline = cx.after(cx.terms.timeout.resolve);
         match cx.net.resolve(name, token, self.deadline) {
-            Ok(()) => {
-                self.other = Some(token);
-                self.state = State::Resolving(pending, port);
-            }
+            Ok(()) => State::Resolving(pending, port),
             Err(refusal) => self.refuse(cx, pending, refusal),
         }
     }
 
     fn connect(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
+        cx: &Context<impl Net<Socket = S>>,
         pending: Pending<S>,
         addresses: Vec<SocketAddr>,
-    ) {
+    ) -> State<S> {
         self.deadline = cx.after(cx.terms.timeout.connect);
-        self.state = State::Connecting(Connecting::new(pending, addresses));
+        State::Connecting(Connecting::new(pending, addresses))
     }
 
     /// The target has answered: says so and opens the lanes.
     fn grant(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
+        cx: &Context<impl Net<Socket = S>>,
+        pending: Pending<S>,
         target: Endpoint<S>,
         bnd: SocketAddr,
-    ) {
-        let State::Connecting(connecting) = mem::replace(&mut self.state, State::Over) else {
-            unreachable!("only a connection that is being made is granted");
-        };
-        let Pending { client, early, dialect } = connecting.pending;
+    ) -> State<S> {
+        let Pending { client, early, dialect } = pending;
         self.outbox.push(Reply::Granted { dialect, bnd }.encode().as_slice());
-        let up = Lane::with_early(early, cx.now);
-        self.state = State::Relaying(Relay::new(client, target, up, cx.now));
         self.deadline = None;
-    }
-
-    /// No target for a client that waits for one.
-    fn give_up(&mut self, cx: &mut Context<impl Net<Socket = S>>, refusal: Refusal) {
-        match mem::replace(&mut self.state, State::Over) {
-            State::Resolving(pending, _) => self.refuse(cx, pending, refusal),
-            State::Connecting(connecting) => {
-                let refusal = connecting.refusal(refusal);
-                self.refuse(cx, connecting.pending, refusal);
-            }
-            _ => unreachable!("only a pending request is given up"),
-        }
+        State::Relaying(Relay::new(client, target, Lane::with_early(early, cx.now), cx.now))
     }
 
     fn refuse(
@@ -435,133 +429,121 @@ impl<S: Socket> Session<S> {
         cx: &mut Context<impl Net<Socket = S>>,
         mut pending: Pending<S>,
         refusal: Refusal,
-    ) {
+    ) -> State<S> {
         let reply = Reply::Refused { dialect: pending.dialect, refusal };
         self.outbox.push(reply.encode().as_slice());
         pending.release(&mut cx.buffers);
-        self.see_off(cx, pending.client, Outcome::Refused(refusal));
-    }
-
-    /// A client that is refused during its handshake; the answer is in the outbox.
-    fn dismiss(&mut self, cx: &mut Context<impl Net<Socket = S>>, outcome: Outcome) {
-        let State::Negotiating(handshake) = mem::replace(&mut self.state, State::Over) else {
-            unreachable!("only a negotiation is dismissed");
-        };
-        let client = handshake.into_client(&mut cx.buffers);
-        self.see_off(cx, client, outcome);
+        self.see_off(cx, pending.client, Side::Client, Outcome::Refused(refusal))
     }
 
     /// One side goes on sending to a side that is no more.
-    fn linger(&mut self, cx: &mut Context<impl Net<Socket = S>>, side: Side, outcome: Outcome) {
-        let State::Relaying(mut relay) = mem::replace(&mut self.state, State::Over) else {
-            unreachable!("only a relay has two sides");
-        };
+    fn linger(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut relay: Relay<S>,
+        side: Side,
+        outcome: Outcome,
+    ) -> State<S> {
         relay.release(&mut cx.buffers);
         self.traffic = relay.traffic();
         let peer = match side {
             Side::Client => relay.client,
-            Side::Target => {
-                // From here on the target's events are those of the peer that is seen off.
-                self.client = self.other.unwrap_or(self.client);
-                relay.target
-            }
+            Side::Target => relay.target,
         };
-        self.see_off(cx, peer, outcome);
+        self.see_off(cx, peer, side, outcome)
     }
 
     fn see_off(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
+        cx: &Context<impl Net<Socket = S>>,
         peer: Endpoint<S>,
+        side: Side,
         outcome: Outcome,
-    ) {
-        self.other = None;
+    ) -> State<S> {
         let limit = cx.terms.timeout.closing.map_or(CLOSING_MAX, |it| it.min(CLOSING_MAX));
         self.deadline = cx.after(Some(limit));
-        self.state = State::Closing(Closing::new(peer, outcome));
+        State::Closing(Closing::new(peer, side, outcome))
     }
 
     /// One side was reset: what it had sent goes to the other, then the reset does.
-    fn sever(&mut self, cx: &mut Context<impl Net<Socket = S>>, side: Side) {
-        let State::Relaying(relay) = mem::replace(&mut self.state, State::Over) else {
-            unreachable!("only a relay has two sides");
-        };
+    fn sever(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        relay: Relay<S>,
+        side: Side,
+    ) -> State<S> {
         self.deadline = cx.after(Some(SEVERING));
-        self.state = State::Severing(Severing::new(relay, side, &mut cx.buffers));
+        State::Severing(Severing::new(relay, side, &mut cx.buffers))
     }
 
-    fn sever_sink(&mut self) -> Turn {
-        let State::Severing(severing) = &mut self.state else {
-            unreachable!("only a reset on its way arrives");
-        };
-        severing.sink.reset_on_close();
-        Turn::End(severing.outcome())
-    }
-
-    /// The state's deadline has come. `None`: things moved meanwhile, the deadline is a later one.
-    fn expire(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Option<Turn> {
-        match &mut self.state {
-            State::Negotiating(_) => Some(Turn::End(Outcome::HandshakeTimeout)),
-            State::Resolving(..) => {
-                self.give_up(cx, Refusal::HostUnreachable);
-                Some(self.advance(cx))
+    /// The state's deadline has come. `None`: it goes on, in another state or to a later deadline.
+    fn expire(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Option<Outcome> {
+        let (state, outcome) = match mem::replace(&mut self.state, State::Between) {
+            State::Resolving(pending, _) => {
+                (self.refuse(cx, pending, Refusal::HostUnreachable), None)
             }
-            State::Connecting(_) => {
-                self.give_up(cx, Refusal::TimedOut);
-                Some(self.advance(cx))
+            State::Connecting(connecting) => {
+                let refusal = connecting.refusal(Refusal::TimedOut);
+                (self.refuse(cx, connecting.pending, refusal), None)
             }
-            State::Relaying(relay) => {
-                let outcome = if !self.outbox.is_empty() {
-                    Outcome::HandshakeTimeout
-                } else if relay.is_half_closed() {
-                    Outcome::HalfClosedTimeout
-                } else {
-                    Outcome::IdleTimeout
-                };
-                self.deadline = self.relay_deadline(cx);
-                if self.deadline.is_none_or(|at| at > cx.now) {
-                    return None;
+            State::Relaying(mut relay) => {
+                let outcome = self.relay_expires_as(&relay);
+                self.deadline = self.relay_deadline(cx, &relay);
+                let over = self.deadline.is_some_and(|at| at <= cx.now);
+                if over {
+                    relay.reset_on_close();
                 }
-                self.abort();
-                Some(Turn::End(outcome))
+                (State::Relaying(relay), over.then_some(outcome))
             }
-            State::Severing(_) => Some(self.sever_sink()),
-            State::Closing(closing) => Some(Turn::End(closing.outcome)),
-            State::Over => Some(Turn::Wait),
-        }
+            State::Severing(mut severing) => {
+                let outcome = severing.outcome();
+                severing.sink.reset_on_close();
+                (State::Severing(severing), Some(outcome))
+            }
+            State::Closing(closing) => {
+                let outcome = closing.outcome;
+                (State::Closing(closing), Some(outcome))
+            }
+            state @ (State::Negotiating(_) | State::Between) => {
+                (state, Some(Outcome::HandshakeTimeout))
+            }
+        };
+        self.state = state;
+        outcome
     }
 
     /// When a relay in which nothing more moves ends.
-    fn relay_deadline(&self, cx: &Context<impl Net<Socket = S>>) -> Option<Instant> {
-        let State::Relaying(relay) = &self.state else { return self.deadline };
-        let timeout = if !self.outbox.is_empty() {
-            cx.terms.timeout.handshake
-        } else if relay.is_half_closed() {
-            cx.terms.timeout.half_closed
-        } else {
-            cx.terms.timeout.idle
+    fn relay_deadline(
+        &self,
+        cx: &Context<impl Net<Socket = S>>,
+        relay: &Relay<S>,
+    ) -> Option<Instant> {
+        let timeout = &cx.terms.timeout;
+        let timeout = match self.relay_expires_as(relay) {
+            Outcome::HandshakeTimeout => timeout.handshake,
+            Outcome::HalfClosedTimeout => timeout.half_closed,
+            _ => timeout.idle,
         };
         relay.active_at().checked_add(timeout?)
     }
 
-    fn pumped(&mut self, cx: &Context<impl Net<Socket = S>>, pumped: Pumped) -> Turn {
-        // The deadline is brought forward at once, but put back only when it comes: moving a byte
-        // touches no timer.
-        self.deadline = earlier(self.deadline, self.relay_deadline(cx));
-        match pumped {
-            Pumped::Yielded => Turn::Yield,
-            Pumped::Starved => Turn::Starve,
-            Pumped::Blocked => {
-                let State::Relaying(relay) = &self.state else { return Turn::Wait };
-                self.wait(cx.now, relay.needs_another_look() || !self.outbox.is_empty())
-            }
+    /// How a relay ends in which nothing more moves.
+    fn relay_expires_as(&self, relay: &Relay<S>) -> Outcome {
+        if !self.outbox.is_empty() {
+            Outcome::HandshakeTimeout
+        } else if relay.is_half_closed() {
+            Outcome::HalfClosedTimeout
+        } else {
+            Outcome::IdleTimeout
         }
     }
 
-    fn wait(&mut self, now: Instant, look_again: bool) -> Turn {
-        if look_again && self.look_again_at.is_none() {
-            self.look_again_at = now.checked_add(LOOK_AGAIN);
-        }
+    fn wait(&mut self, now: Instant) -> Turn {
+        if self.outbox.is_empty() { Turn::Wait } else { self.wait_and_look_again(now) }
+    }
+
+    fn wait_and_look_again(&mut self, now: Instant) -> Turn {
+        self.look_again_at = self.look_again_at.or_else(|| now.checked_add(LOOK_AGAIN));
         Turn::Wait
     }
 
@@ -584,7 +566,7 @@ impl<S: Socket> Session<S> {
                 severing.endpoint(Side::Target).look_again();
             }
             State::Closing(closing) => closing.peer.look_again(),
-            State::Over => {}
+            State::Between => {}
         }
     }
 }

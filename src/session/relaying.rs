@@ -139,6 +139,11 @@ impl<S: Socket> Relay<S> {
         }
     }
 
+    pub(super) fn reset_on_close(&mut self) {
+        self.client.reset_on_close();
+        self.target.reset_on_close();
+    }
+
     pub(super) fn release(&mut self, buffers: &mut Buffers) {
         self.up.release(buffers);
         self.down.release(buffers);
@@ -158,7 +163,7 @@ pub(super) struct Severing<S> {
 pub(super) enum Severed {
     /// The sink does not have all of it yet.
     Pumped(Pumped),
-    /// It has, or never will: reset it.
+    /// It has, or never will.
     Over,
 }
 
@@ -197,6 +202,7 @@ impl<S: Socket> Severing<S> {
         let pumped = pump(&mut self.source, &mut self.lane, &mut self.sink, buffers, &mut work);
         let handed_over = !matches!(self.lane.flow(), Flow::Open | Flow::Flushing(_));
         if handed_over && self.sink.is_acknowledged() {
+            self.sink.reset_on_close();
             return Severed::Over;
         }
         Severed::Pumped(pumped)
