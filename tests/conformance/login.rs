@@ -13,6 +13,7 @@ crate::rows! {
         u02_right_password
         u03_q10_wrong_password_ends_it_and_nothing_after_it_counts
         u03_unknown_user
+        u07_unknown_user_and_wrong_password_are_answered_alike
         u04_q11_empty_password
         u04_empty_user
         u04_q12_empty_user_and_password
@@ -77,6 +78,14 @@ fn u03_q10_wrong_password_ends_it_and_nothing_after_it_counts(bench: &Bench) {
 
 fn u03_unknown_user(bench: &Bench) {
     expect_login_denied(bench, b"nobody-of-that-name", &bench.login().passwd);
+}
+
+fn u07_unknown_user_and_wrong_password_are_answered_alike(bench: &Bench) {
+    for (uname, passwd) in [(&bench.login().uname[..], &b"wrong"[..]), (b"nobody", b"wrong")] {
+        let client = asked_for_password(bench);
+        client.send(&credentials(uname, passwd));
+        client.expect(&[1, 1]);
+    }
 }
 
 fn u04_q11_empty_password(bench: &Bench) {
@@ -190,10 +199,14 @@ fn expect_login_denied(bench: &Bench, uname: &[u8], passwd: &[u8]) {
     expect_denied(&client);
 }
 
-/// `01 01`, the end, and nothing after it.
+/// `01` and any STATUS but 00, the end, and nothing after it.
 #[track_caller]
 fn expect_denied(client: &Peer) {
-    client.expect(&[1, 1]);
+    client.expect(&[1]);
+    let status = client.read_exact(1);
+    if status == [0] {
+        client.fail("01 and a STATUS that is not 00", "01 00");
+    }
     client.expect_eof();
 }
 

@@ -19,12 +19,13 @@ crate::rows! {
         socks4a_unknown_name
         socks4a_malformed_names
         socks4_unknown_command
-        socks4_bind_is_switched_off
         socks4_port_zero
         socks4_all_zero_target
         socks4_endless_userid_is_closed
         socks4_fin_in_the_middle
         socks4_and_socks5_on_one_port;
+    Ours:
+        socks4_bind_is_switched_off;
 }
 
 /// The address that says that a name follows (SOCKS4a).

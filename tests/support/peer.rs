@@ -234,6 +234,8 @@ impl From<TcpStream> for Peer {
         stream.set_nodelay(true).expect("NODELAY can be set on a socket");
         let peer = Peer { stream, sent: Mutex::default() };
         peer.set_read_deadline(PATIENCE);
+        // A send that gets nowhere for so long fails rather than hangs.
+        peer.stream.set_write_timeout(Some(3 * PATIENCE)).expect("a deadline above zero");
         peer
     }
 }
