@@ -17,7 +17,7 @@ use std::net::{Ipv6Addr, TcpListener};
 /// A user's name and password, as `-u` takes them.
 const LOGIN: &str = "alice:wonderland";
 
-/// Whether this host has the IPv6 loopback address; where it has none, a test of IPv6 proves nothing.
+/// Whether this host has the IPv6 loopback address. Where it has none, tests of IPv6 end at once.
 fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }

@@ -11,7 +11,10 @@ import shutil
 import socket
 import sys
 
-import socks
+try:
+    import socks
+except ImportError:
+    sys.exit("python3-socks is not installed; tests/run installs what the tests need")
 
 
 def main():

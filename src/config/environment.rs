@@ -1,0 +1,127 @@
+//! `RINGSOCKS_*`: every key by its path, the users by their names.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::error::{Error, Problem};
+use super::flags::{parse_login, parse_text};
+use super::listen::{self, Listen};
+use super::schema::{self, Form, KEYS, Key, Layer};
+use super::secret::Secret;
+use super::value::{self, Value};
+
+pub(super) const PREFIX: &str = "RINGSOCKS_";
+pub(super) const CONFIG: &str = "RINGSOCKS_CONFIG";
+const USER: &str = "RINGSOCKS_USER";
+const USERS_PREFIX: &str = "RINGSOCKS_USERS_";
+
+/// The variables that are ours, by name.
+pub(super) struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    pub(super) fn new(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Environment, Error> {
+        let mut ours = BTreeMap::new();
+        for (name, value) in variables {
+            if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
+                continue;
+            }
+            let name = name.into_string().map_err(|name| {
+                let place = format!("environment variable {}", name.to_string_lossy());
+                Error::at(place, Problem::new("its name is not UTF-8"))
+            })?;
+            ours.insert(name, value);
+        }
+        Ok(Environment(ours))
+    }
+
+    /// The file to read, if a variable names one.
+    pub(super) fn config(&self) -> Option<PathBuf> {
+        self.0.get(CONFIG).map(PathBuf::from)
+    }
+
+    /// Reads all variables over what `layer` says.
+    pub(super) fn read(&self, layer: &mut Layer) -> Result<(), Error> {
+        let mut users = BTreeMap::new();
+        for (name, value) in &self.0 {
+            let key = KEYS.iter().find(|key| key.variable() == *name);
+            match key.map(|key| &key.form) {
+                Some(Form::Value { set, .. }) => parse_text(value)
+                    .and_then(|text| set(layer, Value::Word(text)))
+                    .map_err(|problem| at(name, problem).showing_value(value))?,
+                Some(Form::Listen) => layer.listen = Some(read_listeners(name, value)?),
+                Some(Form::Users) | None if name.starts_with(USERS_PREFIX) || name == USER => {
+                    let (user, password) =
+                        read_user(name, value).map_err(|problem| at(name, problem))?;
+                    schema::add_user(&mut users, user, password)
+                        .map_err(|problem| at(name, problem))?;
+                }
+                _ if name == CONFIG => {}
+                _ => return Err(unknown(name)),
+            }
+        }
+        if !users.is_empty() {
+            layer.users = Some(users);
+        }
+        Ok(())
+    }
+}
+
+fn at(name: &str, problem: Problem) -> Error {
+    Error::at(format!("environment variable {name}"), problem)
+}
+
+fn read_listeners(name: &str, value: &OsStr) -> Result<Vec<Listen>, Error> {
+    let text = parse_text(value).map_err(|problem| at(name, problem).showing_value(value))?;
+    let mut listeners = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        Value::Word(word)
+            .to_address()
+            .and_then(|address| {
+                listen::add(&mut listeners, Listen { address, clients: Vec::new() })
+            })
+            .map_err(|problem| at(name, problem).showing_value(OsStr::new(word)))?;
+    }
+    Ok(listeners)
+}
+
+/// Either one login in `RINGSOCKS_USER`, or the password of the user the variable's name ends with.
+fn read_user<'v>(name: &'v str, value: &'v OsStr) -> Result<(&'v str, Secret), Problem> {
+    match name.strip_prefix(USERS_PREFIX) {
+        Some(user) => Ok((user, value::parse_password(value.as_bytes())?)),
+        None => parse_login(value),
+    }
+}
+
+/// Never shows the value: the variable may be one of a user, misspelled.
+fn unknown(name: &str) -> Error {
+    let problem = Problem::new("there is no such setting");
+    if is_service_link(name) {
+        return at(
+            name,
+            problem.hint(
+                "Kubernetes sets it for a service called ringsocks: `enableServiceLinks: false`",
+            ),
+        );
+    }
+    let known = KEYS.iter().map(Key::variable).chain([CONFIG, USER].map(str::to_owned));
+    let known: Vec<_> = known.collect();
+    let users = format!("{USERS_PREFIX}NAME=plain:PASSWORD");
+    let hint = match schema::nearest(
+        name.strip_prefix(PREFIX).unwrap_or_default(),
+        known.iter().filter_map(|name| name.strip_prefix(PREFIX)),
+    ) {
+        Some("USERS") => format!("did you mean `{users}`?"),
+        Some(near) => format!("did you mean `{PREFIX}{near}`?"),
+        None => schema::list(known.iter().map(String::as_str)),
+    };
+    at(name, problem.hint(hint))
+}
+
+fn is_service_link(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}

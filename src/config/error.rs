@@ -1,0 +1,110 @@
+//! What is wrong with a configuration, said the way a good compiler says it.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::ops::Range;
+
+/// Why a configuration was not accepted. `Display` is the whole message, several lines long and
+/// without a final newline; it never holds a password.
+#[derive(Debug)]
+pub struct Error {
+    /// What the message is about: `FILE:LINE:COL`, a variable, a flag; empty if it is everything.
+    place: String,
+    problem: Problem,
+    excerpt: Option<Box<Excerpt>>,
+}
+
+impl Error {
+    /// What the process exits with when its configuration is wrong (`EX_CONFIG`, sysexits.h).
+    pub const EXIT_STATUS: u8 = 78;
+
+    pub(super) fn new(problem: Problem) -> Error {
+        Error { place: String::new(), problem, excerpt: None }
+    }
+
+    pub(super) fn at(place: impl fmt::Display, problem: Problem) -> Error {
+        Error { place: printable(&place.to_string()), problem, excerpt: None }
+    }
+
+    /// Shows the value itself, for places that are not in a file.
+    pub(super) fn showing_value(mut self, value: &OsStr) -> Error {
+        let text = printable(&value.to_string_lossy());
+        self.excerpt = Some(Box::new(Excerpt { number: String::new(), text, marked: 0..0 }));
+        self
+    }
+
+    /// Shows line `number` of a file with the characters `marked` underlined.
+    pub(super) fn showing_line(mut self, number: usize, line: &str, marked: Range<usize>) -> Error {
+        let text = printable(line.trim_end());
+        self.excerpt = Some(Box::new(Excerpt { number: number.to_string(), text, marked }));
+        self
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.problem.message)?;
+        let indent = match &self.excerpt {
+            Some(excerpt) => {
+                excerpt.fmt(f)?;
+                excerpt.number.len().max(1)
+            }
+            None => 1,
+        };
+        match &self.problem.hint {
+            Some(hint) => write!(f, "\n{:indent$} = {hint}", ""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A message and what was meant instead, not yet tied to a place.
+#[derive(Debug)]
+pub(super) struct Problem {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>) -> Problem {
+        Problem { message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem { hint: Some(hint.into()), ..self }
+    }
+}
+
+#[derive(Debug)]
+struct Excerpt {
+    number: String,
+    text: String,
+    /// In characters of `text`; nothing is underlined if it is empty.
+    marked: Range<usize>,
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.number.len().max(1);
+        if !self.number.is_empty() {
+            write!(f, "\n{:width$} |", "")?;
+        }
+        write!(f, "\n{:width$} | {}", self.number, self.text)?;
+        if !self.marked.is_empty() {
+            let before = self.marked.start;
+            write!(f, "\n{:width$} | {:before$}{}", "", "", "^".repeat(self.marked.len()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The text with every control character blanked, so that no value can drive a terminal or break
+/// the message into lines of its own, and every caret stays below its character.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

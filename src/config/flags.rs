@@ -1,0 +1,172 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use super::error::{Error, Problem};
+use super::listen::{self, Listen};
+use super::schema::{self, Form, Layer};
+use super::secret::Secret;
+use super::value::{self, Value};
+
+/// What the command line says. Not `Debug`: a password may stand on it.
+#[derive(Parser)]
+#[command(
+    name = "ringsocks",
+    version,
+    about = "A SOCKS gateway: SOCKS5, SOCKS4 and SOCKS4a on 127.0.0.1:1080 and [::1]:1080",
+    after_help = "Every key of the file is also an environment variable: timeout.idle is \
+                  RINGSOCKS_TIMEOUT_IDLE, the user alice is RINGSOCKS_USERS_alice. Flags count \
+                  over the environment, the environment over the file.",
+    args_conflicts_with_subcommands = true
+)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what would run, without running it
+    Check(Flags),
+}
+
+impl Args {
+    /// Whether to tell what would run (`ringsocks check`) instead of running it.
+    pub fn is_check(&self) -> bool {
+        self.command.is_some()
+    }
+
+    pub(super) fn flags(&self) -> &Flags {
+        match &self.command {
+            Some(Command::Check(flags)) => flags,
+            None => &self.flags,
+        }
+    }
+}
+
+// Values are taken as they come: it is the configuration that says what is wrong with them.
+#[derive(clap::Args)]
+pub(super) struct Flags {
+    /// Read the configuration from this file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Listen here: 1080 (this host), :1080 (every address), IP:PORT; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<OsString>,
+
+    /// Require a password, this one for this user; others can read it in `ps`; may be repeated
+    #[arg(short, long, value_name = "NAME:PASSWORD")]
+    user: Vec<OsString>,
+
+    /// Run this many reactors instead of one per CPU
+    #[arg(long, value_name = "N")]
+    workers: Option<OsString>,
+
+    /// Run on these CPUs only, such as 2-5,8
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<OsString>,
+
+    /// How long sessions may go on when told to stop, such as 30s
+    #[arg(long, value_name = "DURATION")]
+    drain: Option<OsString>,
+
+    /// What to log: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<OsString>,
+
+    /// Serve everyone who can reach us, without users or clients
+    #[arg(long)]
+    open: bool,
+}
+
+impl Flags {
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// Reads all flags over what `layer` says.
+    pub(super) fn read(&self, layer: &mut Layer) -> Result<(), Error> {
+        let values = [
+            ("workers", &self.workers),
+            ("cpus", &self.cpus),
+            ("drain", &self.drain),
+            ("log", &self.log),
+        ];
+        for (name, value) in values {
+            if let Some(value) = value {
+                set(layer, name, value)?;
+            }
+        }
+        if self.open {
+            set(layer, "open", OsStr::new("true"))?;
+        }
+        if !self.listen.is_empty() {
+            layer.listen = Some(self.read_listeners()?);
+        }
+        if !self.user.is_empty() {
+            layer.users = Some(self.read_users()?);
+        }
+        Ok(())
+    }
+
+    fn read_listeners(&self) -> Result<Vec<Listen>, Error> {
+        let mut listeners = Vec::new();
+        for value in &self.listen {
+            parse_text(value)
+                .and_then(|text| Value::Word(text).to_address())
+                .and_then(|address| {
+                    listen::add(&mut listeners, Listen { address, clients: Vec::new() })
+                })
+                .map_err(|problem| at("listen", problem).showing_value(value))?;
+        }
+        Ok(listeners)
+    }
+
+    fn read_users(&self) -> Result<BTreeMap<String, Secret>, Error> {
+        let mut users = BTreeMap::new();
+        for value in &self.user {
+            parse_login(value)
+                .and_then(|(name, password)| schema::add_user(&mut users, name, password))
+                .map_err(|problem| at("user", problem))?;
+        }
+        Ok(users)
+    }
+}
+
+fn set(layer: &mut Layer, name: &str, value: &OsStr) -> Result<(), Error> {
+    let Some(Form::Value { set, .. }) = schema::find("", name).map(|key| &key.form) else {
+        unreachable!("a flag has the name of a key");
+    };
+    parse_text(value)
+        .and_then(|text| set(layer, Value::Word(text)))
+        .map_err(|problem| at(name, problem).showing_value(value))
+}
+
+fn at(name: &str, problem: Problem) -> Error {
+    Error::at(format!("flag --{name}"), problem)
+}
+
+/// The text of a variable or flag.
+pub(super) fn parse_text(value: &OsStr) -> Result<&str, Problem> {
+    value.to_str().ok_or_else(|| Problem::new("it is not UTF-8 text"))
+}
+
+/// `NAME:PASSWORD`: the name ends at the first colon, the password has the others. No message
+/// repeats any of it.
+pub(super) fn parse_login(value: &OsStr) -> Result<(&str, Secret), Problem> {
+    let bytes = value.as_bytes();
+    let Some(colon) = bytes.iter().position(|&b| b == b':') else {
+        return Err(Problem::new("there is no colon in it").hint("NAME:PASSWORD"));
+    };
+    let name = std::str::from_utf8(&bytes[..colon])
+        .map_err(|_| Problem::new("the user's name is not UTF-8").hint("NAME:PASSWORD"))?;
+    Ok((name, value::check_password(&bytes[colon + 1..])?))
+}

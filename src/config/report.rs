@@ -1,0 +1,55 @@
+//! What would run: every effective value, in the shape of the file.
+
+use std::fmt;
+
+use super::Config;
+use super::schema::{Form, KEYS, Shown};
+
+/// What `ringsocks check` prints: every key with its effective value, users by name only.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut current = "";
+        for key in KEYS {
+            let (table, name) = key.split();
+            if table != current {
+                writeln!(f, "\n[{table}]")?;
+                current = table;
+            }
+            match &key.form {
+                Form::Users => self.show_users(f)?,
+                Form::Listen => self.show_listeners(f)?,
+                Form::Value { show, .. } => match show(self) {
+                    Shown::Value(value) => writeln!(f, "{name} = {value}")?,
+                    Shown::Unset(meaning) => writeln!(f, "# {name}: {meaning}")?,
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn show_users(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.users.is_empty() {
+            return writeln!(f, "users = {{}} # no password is asked for");
+        }
+        let names: Vec<_> = self.users.keys().map(|name| format!("{name:?} = \"***\"")).collect();
+        writeln!(f, "users = {{ {} }}", names.join(", "))
+    }
+
+    fn show_listeners(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for listen in &self.listen {
+            let sockets: Vec<_> =
+                listen.address.sockets().map(|(socket, _)| socket.to_string()).collect();
+            let clients: Vec<_> =
+                listen.clients.iter().map(|network| format!("\"{network}\"")).collect();
+            writeln!(f, "\n[[listen]]")?;
+            writeln!(f, "address = \"{}\" # {}", listen.address, sockets.join(" and "))?;
+            match clients.is_empty() {
+                true => writeln!(f, "clients = [] # everyone who can reach it")?,
+                false => writeln!(f, "clients = [{}]", clients.join(", "))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Every key there is: its place in a file, its variable, how it is read and shown.
+//!
+//! A new key is a line in [`KEYS`], a field in [`Layer`] and one in [`Config`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::cpus::Cpus;
+use super::error::Problem;
+use super::listen::{Listen, ListenAddress};
+use super::secret::Secret;
+use super::value::{Value, show_duration, show_size};
+use super::{Config, Limits, Timeouts};
+
+/// What is configured so far, by a file, then the environment, then flags: each writes over what
+/// the one before it said, field by field.
+#[derive(Default)]
+pub(super) struct Layer {
+    workers: Option<usize>,
+    cpus: Option<Cpus>,
+    drain: Option<Duration>,
+    log: Option<LevelFilter>,
+    open: Option<bool>,
+    /// Replaced as a whole by a later layer.
+    pub(super) users: Option<BTreeMap<String, Secret>>,
+    /// Replaced as a whole by a later layer.
+    pub(super) listen: Option<Vec<Listen>>,
+    handshake: Option<Option<Duration>>,
+    resolve: Option<Option<Duration>>,
+    connect: Option<Option<Duration>>,
+    idle: Option<Option<Duration>>,
+    half_closed: Option<Option<Duration>>,
+    closing: Option<Option<Duration>>,
+    sessions: Option<usize>,
+    buffers: Option<u64>,
+}
+
+impl Layer {
+    /// Puts the default where nothing was said.
+    pub(super) fn build(self) -> Config {
+        let seconds = |n| Some(Duration::from_secs(n));
+        let loopback = Listen { address: ListenAddress::Loopback(1080), clients: Vec::new() };
+        Config {
+            workers: self.workers,
+            cpus: self.cpus,
+            listen: self.listen.unwrap_or_else(|| vec![loopback]),
+            users: self.users.unwrap_or_default(),
+            timeout: Timeouts {
+                handshake: self.handshake.unwrap_or(seconds(10)),
+                resolve: self.resolve.unwrap_or(seconds(5)),
+                connect: self.connect.unwrap_or(seconds(10)),
+                idle: self.idle.unwrap_or(seconds(2 * 60 * 60)),
+                half_closed: self.half_closed.unwrap_or(seconds(60)),
+                closing: self.closing.unwrap_or(seconds(2)),
+            },
+            limit: Limits { sessions: self.sessions, buffers: self.buffers.unwrap_or(256 << 20) },
+            drain: self.drain.unwrap_or(Duration::from_secs(30)),
+            log: self.log.unwrap_or(LevelFilter::Info),
+            open: self.open.unwrap_or(false),
+        }
+    }
+}
+
+/// A key that may stand in a file.
+pub(super) struct Key {
+    /// Its place, the tables before it divided by dots.
+    pub(super) path: &'static str,
+    pub(super) form: Form,
+}
+
+/// What a key holds.
+pub(super) enum Form {
+    /// One value.
+    Value { set: fn(&mut Layer, Value<'_>) -> Result<(), Problem>, show: fn(&Config) -> Shown },
+    /// The table of users and their passwords.
+    Users,
+    /// The array of listeners, each a table of [`LISTEN_KEYS`].
+    Listen,
+}
+
+/// An effective value as `check` tells it.
+pub(super) enum Shown {
+    Value(String),
+    /// Nothing was configured; what that means.
+    Unset(&'static str),
+}
+
+/// The keys of one `[[listen]]`.
+pub(super) const LISTEN_KEYS: [&str; 2] = ["address", "clients"];
+
+/// In the order they are shown.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        path: "workers",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.workers, value.to_count()),
+            show: |config| or_unset(config.workers, "one per CPU"),
+        },
+    },
+    Key {
+        path: "cpus",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.cpus, value.to_cpus()),
+            show: |config| {
+                let quoted = config.cpus.as_ref().map(|cpus| format!("\"{cpus}\""));
+                or_unset(quoted, "all that this process may use")
+            },
+        },
+    },
+    Key {
+        path: "drain",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.drain, value.to_drain()),
+            show: |config| Shown::Value(show_duration(config.drain)),
+        },
+    },
+    Key {
+        path: "log",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.log, value.to_level()),
+            show: |config| Shown::Value(format!("\"{}\"", config.log).to_lowercase()),
+        },
+    },
+    Key {
+        path: "open",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.open, value.to_boolean()),
+            show: |config| Shown::Value(config.open.to_string()),
+        },
+    },
+    Key { path: "users", form: Form::Users },
+    Key { path: "listen", form: Form::Listen },
+    Key {
+        path: "timeout.handshake",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.handshake, value.to_timeout()),
+            show: |config| timeout(config.timeout.handshake),
+        },
+    },
+    Key {
+        path: "timeout.resolve",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.resolve, value.to_timeout()),
+            show: |config| timeout(config.timeout.resolve),
+        },
+    },
+    Key {
+        path: "timeout.connect",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.connect, value.to_timeout()),
+            show: |config| timeout(config.timeout.connect),
+        },
+    },
+    Key {
+        path: "timeout.idle",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.idle, value.to_timeout()),
+            show: |config| timeout(config.timeout.idle),
+        },
+    },
+    Key {
+        path: "timeout.half_closed",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.half_closed, value.to_timeout()),
+            show: |config| timeout(config.timeout.half_closed),
+        },
+    },
+    Key {
+        path: "timeout.closing",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.closing, value.to_timeout()),
+            show: |config| timeout(config.timeout.closing),
+        },
+    },
+    Key {
+        path: "limit.sessions",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.sessions, value.to_count()),
+            show: |config| or_unset(config.limit.sessions, "what the descriptor limit allows"),
+        },
+    },
+    Key {
+        path: "limit.buffers",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.buffers, value.to_size()),
+            show: |config| Shown::Value(show_size(config.limit.buffers)),
+        },
+    },
+];
+
+impl Key {
+    /// The table it stands in, empty for the top, and its own name.
+    pub(super) fn split(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').unwrap_or(("", self.path))
+    }
+
+    /// `RINGSOCKS_TIMEOUT_IDLE` for `timeout.idle`.
+    pub(super) fn variable(&self) -> String {
+        format!("RINGSOCKS_{}", self.path.replace('.', "_").to_uppercase())
+    }
+}
+
+/// The key `name` of the table `table`, empty for the top.
+pub(super) fn find(table: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.split() == (table, name))
+}
+
+/// Whether `name` is a table of keys.
+pub(super) fn is_table(name: &str) -> bool {
+    !name.is_empty() && KEYS.iter().any(|key| key.split().0 == name)
+}
+
+/// What may stand in a table: its keys and, at the top, the other tables.
+pub(super) fn names(table: &str) -> Vec<&'static str> {
+    let mut names: Vec<_> =
+        KEYS.iter().filter(|key| key.split().0 == table).map(|key| key.split().1).collect();
+    if table.is_empty() {
+        names.extend(KEYS.iter().map(|key| key.split().0).filter(|table| !table.is_empty()));
+        names.dedup();
+    }
+    names
+}
+
+/// The candidate that `name` most likely is a slip of the pen for.
+pub(super) fn nearest<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let slips = |candidate: &str| {
+        strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase())
+    };
+    candidates
+        .into_iter()
+        .map(|candidate| (slips(candidate), candidate))
+        .filter(|&(slips, candidate)| slips <= candidate.len() / 3)
+        .min_by_key(|&(slips, _)| slips)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Adds a user to a table of them.
+pub(super) fn add_user(
+    users: &mut BTreeMap<String, Secret>,
+    name: &str,
+    password: Secret,
+) -> Result<(), Problem> {
+    if name.len() > Secret::MAX_LEN {
+        return Err(Problem::new("the user's name is too long")
+            .hint("SOCKS carries at most 255 bytes of it (RFC 1929)"));
+    }
+    match users.insert(name.to_owned(), password) {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(format!("the user {name:?} is given twice"))),
+    }
+}
+
+/// The keys a table knows, for someone whose key resembles none.
+pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    format!("known here: {}", quoted.join(", "))
+}
+
+fn put<T>(field: &mut Option<T>, value: Result<T, Problem>) -> Result<(), Problem> {
+    *field = Some(value?);
+    Ok(())
+}
+
+fn or_unset(value: Option<impl ToString>, unset: &'static str) -> Shown {
+    value.map_or(Shown::Unset(unset), |value| Shown::Value(value.to_string()))
+}
+
+fn timeout(timeout: Option<Duration>) -> Shown {
+    Shown::Value(show_duration(timeout.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keys_share_a_path_or_a_variable() {
+        let mut variables: Vec<_> = KEYS.iter().map(Key::variable).collect();
+        variables.sort();
+        variables.dedup();
+        assert_eq!(variables.len(), KEYS.len());
+        for key in KEYS {
+            let (table, name) = key.split();
+            assert_eq!(find(table, name).map(|found| found.path), Some(key.path));
+        }
+    }
+
+    #[test]
+    fn a_slip_is_recognized_and_a_stranger_is_not() {
+        assert_eq!(nearest("tiemout", names("")), Some("timeout"));
+        assert_eq!(nearest("Workers", names("")), Some("workers"));
+        assert_eq!(nearest("halfclosed", names("timeout")), Some("half_closed"));
+        assert_eq!(nearest("resolver", names("")), None);
+        assert_eq!(nearest("", names("")), None);
+    }
+}

@@ -1,0 +1,640 @@
+//! The layers together: what each accepts, what wins, what an error says and what it must not.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+use proptest::prelude::*;
+
+use super::schema::{Form, KEYS};
+use super::*;
+
+fn read(text: &str) -> Result<Config, Error> {
+    let mut layer = Layer::default();
+    file::parse("r.toml", text, &mut layer)?;
+    let config = layer.build();
+    config.refuse_open_proxy()?;
+    Ok(config)
+}
+
+fn load(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Error> {
+    let args = ["ringsocks"].iter().chain(args);
+    let args = Args::try_parse_from(args).unwrap_or_else(|usage| panic!("{usage}"));
+    Config::load(&args, variables.iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+fn error_of(result: Result<Config, Error>) -> String {
+    match result {
+        Ok(config) => panic!("accepted:\n{config}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn file_of(text: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_ref()).unwrap();
+    file
+}
+
+fn name_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn lines(lines: &[&str]) -> String {
+    lines.join("\n")
+}
+
+const WHOLE: &str = r#"
+workers = 4
+cpus = "2-5,8"
+drain = "45s"
+log = "debug"
+open = true
+users = { alice = "plain:wonder:land", "bob b" = "plain:" }
+
+[[listen]]
+address = "0.0.0.0:1080"
+clients = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
+
+[[listen]]
+address = 1081
+
+[timeout]
+handshake = "11s"
+resolve = "6s"
+connect = "250ms"
+idle = 0
+half_closed = "0"
+closing = "1s"
+
+[limit]
+sessions = 9000
+buffers = "64MiB"
+"#;
+
+#[test]
+fn every_key_of_a_file_arrives() {
+    let config = read(WHOLE).unwrap();
+    let seconds = |n| Some(Duration::from_secs(n));
+    assert_eq!(config.workers, Some(4));
+    assert_eq!(config.cpus.unwrap().iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8]);
+    assert_eq!(config.drain, Duration::from_secs(45));
+    assert_eq!(config.log, LevelFilter::Debug);
+    assert!(config.open);
+    assert_eq!(config.users.keys().collect::<Vec<_>>(), ["alice", "bob b"]);
+    assert_eq!(config.users["alice"].expose(), b"wonder:land");
+    assert_eq!(config.users["bob b"].expose(), b"");
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.listen[0].address, ListenAddress::Exact("0.0.0.0:1080".parse().unwrap()));
+    let clients: Vec<_> = config.listen[0].clients.iter().map(ToString::to_string).collect();
+    assert_eq!(clients, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+    assert_eq!(config.listen[1].address, ListenAddress::Loopback(1081));
+    let expected = Timeouts {
+        handshake: seconds(11),
+        resolve: seconds(6),
+        connect: Some(Duration::from_millis(250)),
+        idle: None,
+        half_closed: None,
+        closing: seconds(1),
+    };
+    assert_eq!(config.timeout, expected);
+    assert_eq!(config.limit, Limits { sessions: Some(9000), buffers: 64 << 20 });
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documentation() {
+    let expected = r#"# workers: one per CPU
+# cpus: all that this process may use
+drain = "30s"
+log = "info"
+open = false
+users = {} # no password is asked for
+
+[[listen]]
+address = "1080" # 127.0.0.1:1080 and [::1]:1080
+clients = [] # everyone who can reach it
+
+[timeout]
+handshake = "10s"
+resolve = "5s"
+connect = "10s"
+idle = "2h"
+half_closed = "1m"
+closing = "2s"
+
+[limit]
+# sessions: what the descriptor limit allows
+buffers = "256MiB"
+"#;
+    assert_eq!(Config::default().to_string(), expected);
+    assert_eq!(read("").unwrap().to_string(), expected);
+    assert_eq!(load(&[], &[("PATH", "/bin"), ("RINGSOCK", "x")]).unwrap().to_string(), expected);
+    assert_eq!(read(expected).unwrap().to_string(), expected, "what is shown reads back");
+}
+
+#[test]
+fn what_is_shown_of_a_whole_file_reads_back() {
+    let without_users: String =
+        WHOLE.lines().filter(|line| !line.starts_with("users")).map(|l| format!("{l}\n")).collect();
+    let shown = read(&without_users).unwrap().to_string();
+    assert!(shown.contains("idle = 0\nhalf_closed = 0\n"), "{shown}");
+    assert!(shown.contains("\"10.0.0.0/8\", \"192.0.2.1/32\", \"2001:db8::/32\""), "{shown}");
+    assert_eq!(read(&shown).unwrap().to_string(), shown);
+}
+
+#[test]
+fn an_error_shows_the_place_the_line_and_what_was_meant() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "workers = 4\n\ntiemout = \"10s\"\n",
+            &[
+                "r.toml:3:1: unknown key `tiemout`",
+                "  |",
+                "3 | tiemout = \"10s\"",
+                "  | ^^^^^^^",
+                "  = did you mean `timeout`?",
+            ],
+        ),
+        (
+            "[timeout]\r\n\tidle = 10 # ü\r\n",
+            &[
+                "r.toml:2:9: a duration needs a unit",
+                "  |",
+                "2 |  idle = 10 # ü",
+                "  |         ^^",
+                "  = a duration such as \"10s\", \"250ms\" or \"2h\"; 0 = never",
+            ],
+        ),
+        (
+            "workers = \"4\"",
+            &[
+                "r.toml:1:11: expected a number, found a string",
+                "  |",
+                "1 | workers = \"4\"",
+                "  |           ^^^",
+                "  = a whole number, 1 or more",
+            ],
+        ),
+        (
+            "idle = \"10s\"",
+            &[
+                "r.toml:1:1: unknown key `idle`",
+                "  |",
+                "1 | idle = \"10s\"",
+                "  | ^^^^",
+                "  = did you mean `timeout.idle`?",
+            ],
+        ),
+        (
+            "\n\n\n\n\n\n\n\n[[listen]]\naddress = 1080\n\n[[listen]]\naddress = \"127.0.0.1:1080\"",
+            &[
+                "r.toml:13:11: 127.0.0.1:1080 is listened on twice",
+                "   |",
+                "13 | address = \"127.0.0.1:1080\"",
+                "   |           ^^^^^^^^^^^^^^^^",
+                "   = the listener \"1080\" has it already",
+            ],
+        ),
+        (
+            "[[listen]]\naddress = \"1080\"\nclients = [\n  \"10.0.0.0/8\",\n  \"::/129\",\n]",
+            &[
+                "r.toml:5:3: a prefix is a number from 0 to 128",
+                "  |",
+                "5 |   \"::/129\",",
+                "  |   ^^^^^^^^",
+                "  = an IP address or network such as \"192.0.2.1\", \"10.0.0.0/8\" or \
+                 \"2001:db8::/32\"",
+            ],
+        ),
+        (
+            "[users]\nbob = \"plain:x\"\nalice = \"hunter2\"",
+            &[
+                "r.toml:3:9: the password is in no known scheme",
+                "  |",
+                "3 | alice = ***",
+                "  |         ^^^",
+                "  = \"plain:PASSWORD\", the only scheme so far",
+            ],
+        ),
+        (
+            "user = { alice = \"plain:hunter2\" }",
+            &[
+                "r.toml:1:1: unknown key `user`",
+                "  |",
+                "1 | user = ***",
+                "  | ^^^^",
+                "  = did you mean `users`?",
+            ],
+        ),
+        (
+            "[users]\nalice = \"plain:hunter2",
+            &[
+                "r.toml:2:23: invalid basic string, expected `\"`",
+                "  = the line is not shown, it may hold a password",
+            ],
+        ),
+        (
+            "workers = 4\nworkers = 5",
+            &["r.toml:2:1: duplicate key", "  |", "2 | workers = 5", "  | ^^^^^^^"],
+        ),
+        (
+            "[[listen]]\naddress = \":1080\"",
+            &[
+                "the listener \":1080\" would be an open proxy: with neither users nor clients, \
+                 everyone who can reach it may use it",
+                "  = do one of these:",
+                "     require a password:    users = { alice = \"plain:PASSWORD\" }",
+                "                            or RINGSOCKS_USERS_alice=plain:PASSWORD",
+                "     say who may connect:   [[listen]]",
+                "                            address = \":1080\"",
+                "                            clients = [\"10.0.0.0/8\"]",
+                "     serve all on purpose:  open = true",
+                "                            or --open, or RINGSOCKS_OPEN=true",
+            ],
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error_of(read(text)), lines(expected));
+    }
+}
+
+#[test]
+fn whatever_is_wrong_is_named() {
+    let long = "x".repeat(256);
+    let long_name = format!("users = {{ {long} = \"plain:\" }}");
+    let long_password = format!("users = {{ alice = \"plain:{long}\" }}");
+    let cases: &[(&str, &[&str])] = &[
+        // Keys
+        ("resolver = \"system\"", &["unknown key `resolver`", "known here: `workers`, `cpus`"]),
+        ("\"\" = 1", &["1:1", "unknown key ``"]),
+        ("\"timeout.idle\" = \"1s\"", &["unknown key `timeout.idle`"]),
+        (
+            "timeout.idel = \"1s\"",
+            &["1:9", "unknown key `idel` in `timeout`", "did you mean `idle`"],
+        ),
+        ("[limit]\nuser = 1", &["2:1", "unknown key `user` in `limit`", "`sessions`, `buffers`"]),
+        ("[[listen]]\ncleints = []", &["2:1", "in `listen`", "did you mean `clients`"]),
+        ("[[listen]]\naddress = 1080\ncommands = []", &["`commands` in `listen`", "`clients`"]),
+        // Types
+        ("timeout = \"10s\"", &["1:11", "expected the table [timeout], found a string", "`idle`"]),
+        ("[[limit]]\nsessions = 1", &["expected the table [limit], found a list"]),
+        ("workers = 1.5", &["expected a number, found a number with a fraction"]),
+        ("cpus = 3", &["1:8", "expected a string, found an integer", "\"2-5,8\""]),
+        ("cpus = [3]", &["expected a string, found a list"]),
+        ("drain = true", &["expected a duration, found a boolean", "0 = end every session"]),
+        ("log = 3", &["expected a string, found an integer", "\"trace\""]),
+        ("open = \"true\"", &["expected a boolean, found a string", "true or false"]),
+        ("limit.buffers = 1979-05-27", &["expected a size, found a date or time", "\"64MiB\""]),
+        ("users = [\"alice\"]", &["1:9", "expected a table of users, found a list", "users = ***"]),
+        ("users.alice = 7", &["expected a string, found an integer", "alice = ***"]),
+        ("listen = \"1080\"", &["expected [[listen]] tables, found a string"]),
+        ("listen = [1080]", &["1:11", "expected a [[listen]] table, found an integer"]),
+        ("[listen]\naddress = 1080", &["expected [[listen]] tables, found a table"]),
+        ("[[listen]]\naddress = true", &["2:11", "expected an address, found a boolean"]),
+        ("[[listen]]\nclients = \"::1\"", &["expected a list of networks, found a string"]),
+        ("[[listen]]\nclients = [1]", &["2:12", "expected a string, found an integer"]),
+        // Values
+        ("workers = 0", &["1:11", "it cannot be 0", "1 or more"]),
+        ("workers = -0x1", &["1:11"]),
+        ("workers = -4", &["it cannot be negative"]),
+        ("workers = 0xffff_ffff_ffff_ffff_ffff", &["the number is too large"]),
+        ("cpus = \"5-2\"", &["the range 5-2 is empty", "did you mean 2-5?"]),
+        ("cpus = \"0-99999999999\"", &["no machine has a CPU 99999999999"]),
+        ("drain = \"30\"", &["a duration needs a unit"]),
+        ("drain = \"30 parsecs\"", &["this unit of time is unknown"]),
+        ("drain = \"soon\"", &["this is not a duration"]),
+        ("drain = \"99999999999999999999h\"", &["the duration is too long"]),
+        ("timeout.idle = \"18446744073709551615s\"", &["longer than ten years", "0 = never"]),
+        ("timeout.idle = \"1us\"", &["whole milliseconds"]),
+        ("timeout.idle = -1", &["a duration needs a unit"]),
+        ("log = \"verbose\"", &["1:7", "this log level is unknown", "\"debug\""]),
+        ("limit.sessions = 0", &["1:18", "it cannot be 0"]),
+        ("limit.buffers = 1048576", &["a size needs a unit"]),
+        ("limit.buffers = \"1023KiB\"", &["less than 1MiB"]),
+        ("limit.buffers = \"99999999EiB\"", &["no machine has that much memory"]),
+        ("limit.buffers = \"lots\"", &["this is not a size"]),
+        ("listen = []", &["1:10", "nothing to listen on"]),
+        ("[[listen]]\n", &["1:1", "this [[listen]] has no `address`"]),
+        ("[[listen]]\naddress = \"localhost:1080\"", &["2:11", "an IP address is needed"]),
+        ("[[listen]]\naddress = \"127.0.0.1\"", &["the port is missing", "\"127.0.0.1:1080\""]),
+        ("[[listen]]\naddress = \"::1\"", &["the port is missing", "\"[::1]:1080\""]),
+        ("[[listen]]\naddress = \"fe80::ffff:1\"", &["the port is missing"]),
+        ("[[listen]]\naddress = \"*:1080\"", &["did you mean \":1080\"?"]),
+        ("[[listen]]\naddress = 65536", &["a port is a number from 0 to 65535"]),
+        ("[[listen]]\naddress = -1", &["this is not a listen address"]),
+        ("[[listen]]\naddress = \"\"", &["this is not a listen address"]),
+        ("[[listen]]\naddress = \"127.0.0.1:99999\"", &["a port is a number"]),
+        ("[[listen]]\naddress = \"[::ffff:127.0.0.1]:1\"", &["IPv4 address", "\"127.0.0.1:1\""]),
+        ("[[listen]]\naddress = 0\nclients = [\"10.0.0.0/33\"]", &["3:12", "from 0 to 32"]),
+        (
+            "[[listen]]\naddress = 0\nclients = [\"10.1.0.0/8\"]",
+            &["\"10.0.0.0/8\" for the network"],
+        ),
+        ("[[listen]]\naddress = 0\nclients = [\"lan\"]", &["this is not an IP address"]),
+        ("users = { alice = \"argon2:x\" }", &["in no known scheme", "the only scheme so far"]),
+        (&long_name, &["1:11", "the user's name is too long", "255 bytes"]),
+        (&long_password, &["1:19", "the password is too long", "255 bytes"]),
+        ("users = { a = \"plain:\", a = \"plain:\" }", &["duplicate key"]),
+        // Not TOML at all
+        ("workers", &["1:8", "expected `=`"]),
+        ("workers =", &["1:10"]),
+        ("[timeout", &["1:9", "unclosed table"]),
+        ("\u{1b}]0;x\u{7}", &["r.toml:1:"]),
+    ];
+    for (text, fragments) in cases {
+        let error = error_of(read(text));
+        assert!(error.starts_with("r.toml:"), "{error}");
+        for fragment in *fragments {
+            assert!(error.contains(fragment), "{fragment:?} is not in:\n{error}");
+        }
+        assert!(!error.contains(['\u{1b}', '\u{7}', '\r', '\t']), "{error:?}");
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_named_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("nowhere.toml");
+    assert_eq!(
+        error_of(load(&["-c", name_of(&missing)], &[])),
+        format!(
+            "{}: cannot read it: No such file or directory (os error 2)\n  \
+             = it is the configuration named by --config",
+            missing.display()
+        )
+    );
+    let error = error_of(load(&[], &[("RINGSOCKS_CONFIG", name_of(directory.path()))]));
+    assert!(error.contains("cannot read it: Is a directory"), "{error}");
+    assert!(error.ends_with("= it is the configuration named by RINGSOCKS_CONFIG"), "{error}");
+
+    let file = file_of(b"workers = 1\nlog = \"\xff\"\n");
+    let error = error_of(load(&["-c", name_of(file.path())], &[]));
+    assert!(error.contains("it is not UTF-8 text (line 2)"), "{error}");
+
+    let error = error_of(load(&["-c", "/dev/zero"], &[]));
+    assert!(error.contains("it is larger than 1024 KiB"), "{error}");
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file() {
+    let file = file_of(WHOLE);
+    let file = name_of(file.path());
+    let from_file = load(&["-c", file], &[]).unwrap();
+    assert_eq!((from_file.workers, from_file.drain), (Some(4), Duration::from_secs(45)));
+
+    let variables = [
+        ("RINGSOCKS_CONFIG", "/nonexistent"),
+        ("RINGSOCKS_WORKERS", "5"),
+        ("RINGSOCKS_DRAIN", "46s"),
+        ("RINGSOCKS_TIMEOUT_IDLE", "7m"),
+        ("RINGSOCKS_LISTEN", "1082, [::1]:1083"),
+        ("RINGSOCKS_USER", "carol:pass:word"),
+        ("RINGSOCKS_USERS_dave d", "plain:x"),
+    ];
+    let config = load(&["-c", file], &variables).unwrap();
+    assert_eq!((config.workers, config.drain), (Some(5), Duration::from_secs(46)));
+    assert_eq!(config.timeout.idle, Some(Duration::from_secs(420)));
+    assert_eq!(config.timeout.connect, Some(Duration::from_millis(250)), "the file still counts");
+    let addresses: Vec<_> = config.listen.iter().map(|l| l.address.to_string()).collect();
+    assert_eq!(addresses, ["1082", "[::1]:1083"]);
+    assert_eq!(config.users.keys().collect::<Vec<_>>(), ["carol", "dave d"]);
+    assert_eq!(config.users["carol"].expose(), b"pass:word");
+
+    let flags = [
+        ["-c", file],
+        ["--workers", "6"],
+        ["--cpus", "1-7"],
+        ["--drain", "47s"],
+        ["--log", "off"],
+        ["--listen", "1084"],
+        ["--listen", ":1085"],
+        ["-u", "erin:"],
+        ["--user", "frank:a:b"],
+    ];
+    let config = load(&flags.concat(), &variables).unwrap();
+    assert_eq!((config.workers, config.drain), (Some(6), Duration::from_secs(47)));
+    assert_eq!(config.cpus.unwrap().to_string(), "1-7");
+    assert_eq!(config.log, LevelFilter::Off);
+    let addresses: Vec<_> = config.listen.iter().map(|l| l.address.to_string()).collect();
+    assert_eq!(addresses, ["1084", ":1085"]);
+    assert_eq!(config.users.keys().collect::<Vec<_>>(), ["erin", "frank"]);
+    assert_eq!(config.users["frank"].expose(), b"a:b");
+    assert_eq!(config.timeout.idle, Some(Duration::from_secs(420)), "the environment still counts");
+
+    let config = load(&[], &[("RINGSOCKS_CONFIG", file)]).unwrap();
+    assert_eq!(config.workers, Some(4));
+    let not_open = [("RINGSOCKS_CONFIG", file), ("RINGSOCKS_OPEN", "false")];
+    assert!(!load(&[], &not_open).unwrap().open);
+    assert!(load(&["--open"], &not_open).unwrap().open);
+}
+
+#[test]
+fn every_variable_sets_its_key() {
+    for key in KEYS {
+        let (value, shown) = match key.path {
+            "workers" | "limit.sessions" => ("7", "7"),
+            "cpus" => ("1-3", "\"1-3\""),
+            "log" => ("trace", "\"trace\""),
+            "open" => ("true", "true"),
+            "limit.buffers" => ("3MiB", "\"3MiB\""),
+            "users" => continue,
+            "listen" => ("1099", "\"1099\" # 127.0.0.1:1099 and [::1]:1099"),
+            _ => ("77ms", "\"77ms\""),
+        };
+        let name = if matches!(key.form, Form::Listen) { "address" } else { key.split().1 };
+        let config = load(&[], &[(&key.variable(), value)]).unwrap();
+        let changed: Vec<_> = Config::default()
+            .to_string()
+            .lines()
+            .zip(config.to_string().lines())
+            .filter(|(before, after)| before != after)
+            .map(|(_, after)| after.to_owned())
+            .collect();
+        assert_eq!(changed, [format!("{name} = {shown}")], "{}", key.path);
+    }
+}
+
+#[test]
+fn a_bad_variable_or_flag_is_named_and_shown() {
+    assert_eq!(
+        error_of(load(&[], &[("RINGSOCKS_TIMEOUT_IDLE", "10")])),
+        lines(&[
+            "environment variable RINGSOCKS_TIMEOUT_IDLE: a duration needs a unit",
+            "  | 10",
+            "  = a duration such as \"10s\", \"250ms\" or \"2h\"; 0 = never",
+        ])
+    );
+    assert_eq!(
+        error_of(load(&["--workers", "0"], &[])),
+        "flag --workers: it cannot be 0\n  | 0\n  = a whole number, 1 or more"
+    );
+    let variables = [
+        ("RINGSOCKS_TIMEOUT_IDEL", "1s", "did you mean `RINGSOCKS_TIMEOUT_IDLE`?"),
+        ("RINGSOCKS_USERS", "x", "did you mean `RINGSOCKS_USERS_NAME=plain:PASSWORD`?"),
+        ("RINGSOCKS_USR", "x", "did you mean `RINGSOCKS_USER`?"),
+        ("RINGSOCKS_CONFG", "x", "did you mean `RINGSOCKS_CONFIG`?"),
+        ("RINGSOCKS_", "x", "known here: `RINGSOCKS_WORKERS`"),
+        ("RINGSOCKS_PORT", "tcp://10.0.0.1:1080", "enableServiceLinks: false"),
+        ("RINGSOCKS_WORKERS", "", "RINGSOCKS_WORKERS: this is not a number"),
+        ("RINGSOCKS_OPEN", "yes", "true or false"),
+        ("RINGSOCKS_LISTEN", "", "this is not a listen address"),
+        ("RINGSOCKS_LISTEN", "1080,x\n:1", "  | x :1\n"),
+        ("RINGSOCKS_LISTEN", "1080,1080", "127.0.0.1:1080 is listened on twice"),
+        ("RINGSOCKS_LISTEN", ":1080", "would be an open proxy"),
+        ("RINGSOCKS_USER", "alice", "RINGSOCKS_USER: there is no colon in it\n  = NAME:PASSWORD"),
+        ("RINGSOCKS_USERS_alice", "secret", "RINGSOCKS_USERS_alice: the password is in no known"),
+    ];
+    for (name, value, expected) in variables {
+        let error = error_of(load(&[], &[(name, value)]));
+        assert!(error.contains(expected), "{expected:?} is not in:\n{error}");
+    }
+    let flags = [
+        ("--cpus", "x", "flag --cpus: this is not a list of CPUs\n  | x\n"),
+        ("--drain", "1", "flag --drain: a duration needs a unit\n  | 1\n"),
+        ("--log", "loud", "flag --log: this log level is unknown\n  | loud\n"),
+        ("--listen", "localhost:1", "flag --listen: an IP address is needed, not a name\n"),
+        ("--user", "alice", "flag --user: there is no colon in it\n  = NAME:PASSWORD"),
+    ];
+    for (flag, value, expected) in flags {
+        let error = error_of(load(&[flag, value], &[]));
+        assert!(error.starts_with(expected), "{expected:?} does not start:\n{error}");
+    }
+    let twice = [("RINGSOCKS_USER", "alice:x"), ("RINGSOCKS_USERS_alice", "plain:y")];
+    let error = error_of(load(&[], &twice));
+    assert!(error.contains("the user \"alice\" is given twice"), "{error}");
+}
+
+#[test]
+fn what_is_not_utf8_is_said_or_kept() {
+    let args = Args::try_parse_from(["ringsocks"]).ok().unwrap();
+    let load = |name: &[u8], value: &[u8]| {
+        let variable = [name, value].map(|bytes| OsString::from_vec(bytes.to_vec()));
+        Config::load(&args, [variable.into()])
+    };
+    let error = error_of(load(b"RINGSOCKS_LOG", b"\xff"));
+    assert!(error.contains("RINGSOCKS_LOG: it is not UTF-8 text"), "{error}");
+    let error = error_of(load(b"RINGSOCKS_USERS_\xff", b"plain:x"));
+    assert!(error.contains("its name is not UTF-8"), "{error}");
+    let error = error_of(load(b"RINGSOCKS_USER", b"\xff:x"));
+    assert!(error.contains("the user's name is not UTF-8"), "{error}");
+    let config = load(b"RINGSOCKS_USER", b"alice:\xff\xfe").unwrap();
+    assert_eq!(config.users["alice"].expose(), b"\xff\xfe");
+    assert!(load(b"OTHER_\xff", b"\xff").is_ok());
+}
+
+#[test]
+fn check_takes_the_same_flags() {
+    Args::command().debug_assert();
+    let parse = |args: &[&str]| Args::try_parse_from([&["ringsocks"], args].concat());
+    assert!(!parse(&["--listen", "1081"]).ok().unwrap().is_check());
+    let args = parse(&["check", "--listen", "1081", "-u", "alice:x"]).ok().unwrap();
+    assert!(args.is_check());
+    let config = Config::load(&args, []).unwrap();
+    assert_eq!(config.listen[0].address, ListenAddress::Loopback(1081));
+    assert!(parse(&["--listen", "1081", "check"]).is_err(), "not silently dropped");
+    let usage = parse(&["--nonsense"]).err().unwrap();
+    assert_eq!(usage.exit_code(), 2);
+}
+
+#[test]
+fn only_what_strangers_could_use_is_refused() {
+    let safe = [
+        "[[listen]]\naddress = 1080",
+        "[[listen]]\naddress = \"127.0.0.9:1080\"",
+        "[[listen]]\naddress = \"[::1]:1080\"",
+        "[[listen]]\naddress = \":1080\"\nclients = [\"10.0.0.0/8\"]",
+        "open = true\n[[listen]]\naddress = \":1080\"",
+        "users = { a = \"plain:b\" }\n[[listen]]\naddress = \":1080\"",
+    ];
+    for text in safe {
+        read(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    }
+    let open = [":1080", "0.0.0.0:0", "[::]:1080", "192.0.2.1:1080", "[2001:db8::1]:1080"];
+    for address in open {
+        let text =
+            format!("users = {{}}\n[[listen]]\naddress = 1\n[[listen]]\naddress = {address:?}");
+        let error = error_of(read(&text));
+        let expected = format!("the listener \"{address}\" would be an open proxy");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+/// Both ways to write users, with passwords that show themselves even in part.
+const CANARIES: [&str; 2] = [
+    "log = \"info\"\nusers = { alice = \"plain:QKXJ-ZVWQ\", bob = 'plain:JQXZ' }\nworkers = 4\n\
+     [timeout]\nidle = \"1s\"\n",
+    "workers = 2\n[users]\nalice = \"plain:QKXJ-ZVWQ\"\nbob = \"plain:JQXZ\"\n[limit]\n\
+     sessions = 5\n[[listen]]\naddress = 1080\n",
+];
+
+fn assert_tells_no_secret(text: &str, result: &Result<Config, Error>) {
+    let told = match result {
+        Ok(config) => format!("{config}\n{config:?}"),
+        Err(error) => format!("{error}\n{error:?}"),
+    };
+    for part in ["QKXJ", "ZVWQ", "JQXZ"] {
+        assert!(!told.contains(part), "{part} of\n{text}\nis in\n{told}");
+    }
+}
+
+/// Every file that is one slip away from a good one.
+#[test]
+fn no_slip_of_the_pen_reveals_a_password() {
+    for text in CANARIES {
+        assert_tells_no_secret(text, &read(text));
+        for at in 0..text.len() {
+            let (before, after) = text.split_at(at);
+            let mut slips = vec![before.to_owned()];
+            slips.push(format!("{before}{}", &after[1..]));
+            for c in ["\"", "'", "=", "\n", "[", "]", "{", "}", ".", ",", "#", ":", " ", "x"] {
+                slips.push(format!("{before}{c}{after}"));
+                slips.push(format!("{before}{c}{}", &after[1..]));
+            }
+            for slip in slips {
+                assert_tells_no_secret(&slip, &read(&slip));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_variable_or_flag_reveals_a_password() {
+    let variables = [
+        ("RINGSOCKS_USER", "alice QKXJ"),
+        ("RINGSOCKS_USER", "alice:QKXJ"),
+        ("RINGSOCKS_USERS", "alice:QKXJ"),
+        ("RINGSOCKS_USERS_alice", "QKXJ"),
+        ("RINGSOCKS_USERS_alice", "plain:QKXJ"),
+        ("RINGSOCKS_USERSalice", "plain:QKXJ"),
+        ("RINGSOCKS_PASSWORD", "QKXJ"),
+    ];
+    for (name, value) in variables {
+        assert_tells_no_secret(value, &load(&[], &[(name, value)]));
+    }
+    for value in ["alice:QKXJ", "QKXJ"] {
+        assert_tells_no_secret(value, &load(&["-u", value], &[]));
+    }
+    let long = format!("alice:{}", "QKXJ".repeat(70));
+    assert_tells_no_secret(&long, &load(&["-u", &long], &[]));
+    assert_eq!(format!("{:?}", Secret::new(b"QKXJ")), "***");
+}
+
+/// Anything; what resembles durations and sizes; what resembles addresses and networks.
+const VALUES: &str = "\\PC*|([0-9.]{0,22} ?[a-zA-Z\u{b5}]{0,4}){1,3}|[0-9a-f.:/,\\[\\]%-]*";
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*|[a-z=\\[\\]{}\"'.,#\\n\\r\\t 0-9\u{e9}]*") {
+        if let Err(error) = read(&text) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_value_makes_it_panic(text in VALUES, key in 0..KEYS.len()) {
+        let _ = load(&[], &[(&KEYS[key].variable(), &text)]);
+        let _ = load(&[], &[("RINGSOCKS_USER", &text)]);
+    }
+}

@@ -1,0 +1,252 @@
+//! Single values, read the same way wherever they come from.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use log::LevelFilter;
+
+use super::cpus::Cpus;
+use super::error::Problem;
+use super::listen::ListenAddress;
+use super::secret::Secret;
+
+pub(super) const COUNT: &str = "a whole number, 1 or more";
+pub(super) const TIMEOUT: &str = "a duration such as \"10s\", \"250ms\" or \"2h\"; 0 = never";
+pub(super) const DRAIN: &str =
+    "a duration such as \"30s\", \"250ms\" or \"2h\"; 0 = end every session at once";
+pub(super) const SIZE: &str = "a size such as \"64MiB\" or \"1GiB\", at least \"1MiB\"";
+pub(super) const CPUS: &str = "CPU numbers and ranges such as \"2-5,8\"";
+pub(super) const LEVEL: &str = "\"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+pub(super) const BOOLEAN: &str = "true or false";
+pub(super) const ADDRESS: &str = "\"1080\" (this host only), \":1080\" (every address), \
+                                  \"192.0.2.1:1080\" or \"[2001:db8::1]:1080\"";
+pub(super) const NETWORK: &str =
+    "an IP address or network such as \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"";
+pub(super) const PASSWORD: &str = "\"plain:PASSWORD\", the only scheme so far";
+
+const MIB: u64 = 1 << 20;
+
+/// Far from where adding it to a clock could overflow, and longer than anyone waits.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// A value as its source gives it.
+#[derive(Clone, Copy)]
+pub(super) enum Value<'a> {
+    /// From a variable or a flag, which have no types.
+    Word(&'a str),
+    /// A string in a file.
+    Text(&'a str),
+    Integer(i128),
+    Boolean(bool),
+    /// Something no key takes, by name.
+    Other(&'static str),
+}
+
+impl Value<'_> {
+    pub(super) fn to_count(self) -> Result<usize, Problem> {
+        let number = match self {
+            Value::Integer(number) => number,
+            Value::Word(word) => match word.parse::<i128>() {
+                Ok(number) => number,
+                Err(_) => return Err(Problem::new("this is not a number").hint(COUNT)),
+            },
+            _ => return Err(self.wrong_type("a number", COUNT)),
+        };
+        match usize::try_from(number) {
+            Ok(0) => Err(Problem::new("it cannot be 0").hint(COUNT)),
+            Ok(count) => Ok(count),
+            Err(_) if number < 0 => Err(Problem::new("it cannot be negative").hint(COUNT)),
+            Err(_) => Err(Problem::new("the number is too large").hint(COUNT)),
+        }
+    }
+
+    /// A deadline; `None` is never.
+    pub(super) fn to_timeout(self) -> Result<Option<Duration>, Problem> {
+        let duration = self.to_duration(TIMEOUT)?;
+        Ok(Some(duration).filter(|duration| !duration.is_zero()))
+    }
+
+    /// How long to wait for sessions to end; zero is not at all.
+    pub(super) fn to_drain(self) -> Result<Duration, Problem> {
+        self.to_duration(DRAIN)
+    }
+
+    fn to_duration(self, meant: &str) -> Result<Duration, Problem> {
+        let text = match self {
+            Value::Integer(0) | Value::Text("0") | Value::Word("0") => return Ok(Duration::ZERO),
+            Value::Text(text) | Value::Word(text) => text,
+            Value::Integer(_) => {
+                return Err(Problem::new("a duration needs a unit").hint(meant));
+            }
+            _ => return Err(self.wrong_type("a duration", meant)),
+        };
+        let duration = humantime::parse_duration(text).map_err(|error| {
+            use humantime::DurationError::{NumberOverflow, UnknownUnit};
+            let problem = match error {
+                UnknownUnit { unit, .. } if unit.is_empty() => "a duration needs a unit",
+                UnknownUnit { .. } => "this unit of time is unknown",
+                NumberOverflow => "the duration is too long or too precise",
+                _ => "this is not a duration",
+            };
+            Problem::new(problem).hint(meant)
+        })?;
+        if duration > LONGEST {
+            return Err(Problem::new("the duration is longer than ten years").hint(meant));
+        }
+        if duration.subsec_nanos() % 1_000_000 != 0 {
+            return Err(Problem::new("a duration is in whole milliseconds").hint(meant));
+        }
+        Ok(duration)
+    }
+
+    /// Bytes of memory, 1 MiB or more.
+    pub(super) fn to_size(self) -> Result<u64, Problem> {
+        let text = match self {
+            Value::Text(text) | Value::Word(text) => text,
+            Value::Integer(_) => return Err(Problem::new("a size needs a unit").hint(SIZE)),
+            _ => return Err(self.wrong_type("a size", SIZE)),
+        };
+        if text.parse::<f64>().is_ok() {
+            return Err(Problem::new("a size needs a unit").hint(SIZE));
+        }
+        let Ok(ByteSize(bytes)) = text.parse() else {
+            return Err(Problem::new("this is not a size").hint(SIZE));
+        };
+        match bytes {
+            0..MIB => Err(Problem::new("less than 1MiB serves no one").hint(SIZE)),
+            _ if isize::try_from(bytes).is_err() => {
+                Err(Problem::new("no machine has that much memory").hint(SIZE))
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    pub(super) fn to_cpus(self) -> Result<Cpus, Problem> {
+        match self {
+            Value::Text(text) | Value::Word(text) => Cpus::parse(text),
+            _ => Err(self.wrong_type("a string", CPUS)),
+        }
+    }
+
+    pub(super) fn to_level(self) -> Result<LevelFilter, Problem> {
+        let (Value::Text(text) | Value::Word(text)) = self else {
+            return Err(self.wrong_type("a string", LEVEL));
+        };
+        text.parse().map_err(|_| Problem::new("this log level is unknown").hint(LEVEL))
+    }
+
+    pub(super) fn to_boolean(self) -> Result<bool, Problem> {
+        match self {
+            Value::Boolean(boolean) => Ok(boolean),
+            Value::Word("true") => Ok(true),
+            Value::Word("false") => Ok(false),
+            Value::Word(_) => Err(Problem::new("this is neither").hint(BOOLEAN)),
+            _ => Err(self.wrong_type("a boolean", BOOLEAN)),
+        }
+    }
+
+    pub(super) fn to_address(self) -> Result<ListenAddress, Problem> {
+        match self {
+            Value::Text(text) | Value::Word(text) => ListenAddress::parse(text),
+            Value::Integer(port) => ListenAddress::parse(&port.to_string()),
+            _ => Err(self.wrong_type("an address", ADDRESS)),
+        }
+    }
+
+    pub(super) fn wrong_type(self, expected: &str, meant: &str) -> Problem {
+        let found = match self {
+            Value::Word(_) | Value::Text(_) => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Boolean(_) => "a boolean",
+            Value::Other(name) => name,
+        };
+        Problem::new(format!("expected {expected}, found {found}")).hint(meant)
+    }
+}
+
+/// Reads a configured password, `plain:PASSWORD`. No message repeats any of it.
+pub(super) fn parse_password(text: &[u8]) -> Result<Secret, Problem> {
+    match text.strip_prefix(b"plain:") {
+        Some(password) => check_password(password),
+        None => Err(Problem::new("the password is in no known scheme").hint(PASSWORD)),
+    }
+}
+
+/// Takes a password as it is.
+pub(super) fn check_password(password: &[u8]) -> Result<Secret, Problem> {
+    match password.len() {
+        0..=Secret::MAX_LEN => Ok(Secret::new(password)),
+        _ => Err(Problem::new("the password is too long")
+            .hint("SOCKS carries at most 255 bytes of it (RFC 1929)")),
+    }
+}
+
+/// Shows a size with the largest unit that gives a whole number.
+pub(super) fn show_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut number, mut unit) = (bytes, 0);
+    while number % 1024 == 0 && number > 0 && unit + 1 < UNITS.len() {
+        (number, unit) = (number / 1024, unit + 1);
+    }
+    format!("\"{number}{}\"", UNITS[unit])
+}
+
+/// Shows a duration as a file would have it.
+pub(super) fn show_duration(duration: Duration) -> String {
+    match duration {
+        Duration::ZERO => "0".to_owned(),
+        _ => format!("\"{}\"", humantime::format_duration(duration)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let timeout = |text| Value::Text(text).to_timeout().ok();
+        assert_eq!(timeout("10s"), Some(Some(Duration::from_secs(10))));
+        assert_eq!(timeout("250ms"), Some(Some(Duration::from_millis(250))));
+        assert_eq!(timeout("1h 30m"), Some(Some(Duration::from_secs(5400))));
+        assert_eq!(timeout("0"), Some(None));
+        assert_eq!(timeout("0s"), Some(None));
+        for bad in ["", "10", "10parsecs", "-1s", "1us", "1500us", "20years", "s", "1..2s"] {
+            assert_eq!(timeout(bad), None, "{bad}");
+        }
+        assert_eq!(timeout("99999999999999999999s"), None);
+        assert_eq!(timeout("18446744073709551615s"), None);
+        assert_eq!(Value::Integer(0).to_timeout().ok(), Some(None));
+        assert!(Value::Integer(10).to_timeout().is_err());
+        assert_eq!(Value::Integer(0).to_drain().ok(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn sizes() {
+        let size = |text| Value::Text(text).to_size().ok();
+        assert_eq!(size("256MiB"), Some(256 * MIB));
+        assert_eq!(size("1MB"), None);
+        assert_eq!(size("1MiB"), Some(MIB));
+        assert_eq!(size("1.5 GiB"), Some(1536 * MIB));
+        for bad in ["", "MiB", "1048576", "1e9", "-1MiB", "1XiB", "99999999999EiB", "8EiB"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        for bytes in [MIB, MIB + 1, 1536 * MIB, 5 << 40, 3 << 50] {
+            let shown = show_size(bytes);
+            assert_eq!(Value::Text(shown.trim_matches('"')).to_size().ok(), Some(bytes), "{shown}");
+        }
+        for millis in [0, 1, 999, 60_000, 7_200_001, 86_400_000 * 366] {
+            let (duration, shown) =
+                (Duration::from_millis(millis), show_duration(Duration::from_millis(millis)));
+            assert_eq!(
+                Value::Text(shown.trim_matches('"')).to_drain().ok(),
+                Some(duration),
+                "{shown}"
+            );
+        }
+    }
+}

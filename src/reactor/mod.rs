@@ -1,0 +1,3 @@
+//! One single-threaded event loop.
+
+pub mod timers;

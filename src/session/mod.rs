@@ -1,0 +1,3 @@
+//! One client's life.
+
+pub mod negotiation;
