@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::origin::{Origin, Service};
+use support::origin::Service;
 use support::peer::{End, Peer, Received};
 use support::server::Server;
 use support::socks::{open_session, request_session};
-use support::{PATIENCE, assert_same_bytes, raise_descriptor_limit, random_bytes, wait_until};
+use support::{
+    PATIENCE, assert_same_bytes, raise_descriptor_limit, random_bytes, session, wait_until,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -203,14 +205,6 @@ fn one_hot_session_leaves_the_others_their_turn() {
 
     drop((hot, quiet));
     baseline.assert_restored();
-}
-
-/// A granted session: the client, and the target's end.
-#[track_caller]
-fn session(server: &Server) -> (Peer, Peer) {
-    let origin = Origin::start();
-    let client = open_session(server.address(), origin.address());
-    (client, origin.accept())
 }
 
 /// `first` sends 8 MiB and ends; 1 MiB comes back over the half-closed session.

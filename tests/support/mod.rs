@@ -12,6 +12,10 @@ pub mod socks;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use origin::Origin;
+use peer::Peer;
+use server::Server;
+
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// How long a test waits for something that should happen at once.
@@ -56,4 +60,21 @@ pub fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised to the hard one");
+}
+
+/// A granted session through `server`: the client, and the target's end.
+#[track_caller]
+pub fn session(server: &Server) -> (Peer, Peer) {
+    let origin = Origin::start();
+    let client = socks::open_session(server.address(), origin.address());
+    (client, origin.accept())
+}
+
+/// Ends a session cleanly, the client first.
+#[track_caller]
+pub fn finish(client: Peer, target: &Peer) {
+    client.fin();
+    target.expect_eof();
+    target.fin();
+    client.expect_eof();
 }

@@ -139,12 +139,15 @@ impl Peer {
     /// Neither byte nor end comes for this long.
     #[track_caller]
     pub fn expect_silence(&self, duration: Duration) {
-        self.set_read_deadline(duration);
-        let (got, end) = self.read_up_to(1);
-        self.set_read_deadline(PATIENCE);
+        let (got, end) = self.listen_for(duration);
         if end != Some(End::Silence) {
             self.fail(&format!("silence for {duration:?}"), &hex_and_end(&got, end));
         }
+    }
+
+    /// Whether neither byte nor end comes for this long.
+    pub fn is_silent_for(&self, duration: Duration) -> bool {
+        self.listen_for(duration).1 == Some(End::Silence)
     }
 
     /// The next `len` bytes.
@@ -193,6 +196,13 @@ impl Peer {
         if !got.is_empty() || end.is_none_or(|end| !ends.contains(&end)) {
             self.fail(expected, &hex_and_end(&got, end));
         }
+    }
+
+    fn listen_for(&self, duration: Duration) -> (Vec<u8>, Option<End>) {
+        self.set_read_deadline(duration);
+        let heard = self.read_up_to(1);
+        self.set_read_deadline(PATIENCE);
+        heard
     }
 
     fn read_up_to(&self, len: usize) -> (Vec<u8>, Option<End>) {
