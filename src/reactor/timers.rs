@@ -272,6 +272,11 @@ mod tests {
         assert_eq!(expire(&mut timers, now - 500 * MS), []);
         assert_eq!(expire(&mut timers, now + 199 * MS), []);
         assert_eq!(expire(&mut timers, now + 200 * MS), [0]);
+        assert_eq!(expire(&mut timers, now + 205 * MS), []);
+
+        timers.set(1, now + 203 * MS);
+        assert_eq!(timers.next(), Some(now + 205 * MS));
+        assert_eq!(expire(&mut timers, now + 201 * MS), [1]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A client's handshake, from its first byte to its request: no socket, no clock.
 //!
-//! The caller keeps what has arrived in an inbox of [`INBOX`] bytes and calls
+//! The caller keeps what has arrived in an inbox of [`INBOX_BYTES`] and calls
 //! [`step`](Negotiation::step) until it asks for more; what the inbox holds behind the request is
 //! early data for the target.
 
@@ -8,15 +8,14 @@ use crate::auth::Users;
 use crate::outcome::Outcome;
 use crate::proto::socks5::{self, Method, NO_ACCEPTABLE};
 use crate::proto::{Message, Parsed, Rejected, Request, socks4};
+use crate::relay::INBOX_BYTES;
 
-/// The bytes that an inbox has to hold: given as many, a step never asks for more.
-pub const INBOX: usize = 1024;
-
+// Given a full inbox, a step never asks for more.
 const _: () = {
-    assert!(socks5::GREETING_MAX <= INBOX);
-    assert!(socks5::CREDENTIALS_MAX <= INBOX);
-    assert!(socks5::REQUEST_MAX <= INBOX);
-    assert!(socks4::REQUEST_MAX <= INBOX);
+    assert!(socks5::GREETING_MAX <= INBOX_BYTES);
+    assert!(socks5::CREDENTIALS_MAX <= INBOX_BYTES);
+    assert!(socks5::REQUEST_MAX <= INBOX_BYTES);
+    assert!(socks4::REQUEST_MAX <= INBOX_BYTES);
 };
 
 const LOGIN_ACCEPTED: [u8; 2] = [socks5::CREDENTIALS_VERSION, 0];
@@ -432,18 +431,18 @@ mod tests {
         }
 
         #[test]
-        fn a_full_inbox_never_needs_more(bytes in noise(3 * INBOX), open: bool) {
+        fn a_full_inbox_never_needs_more(bytes in noise(3 * INBOX_BYTES), open: bool) {
             let users = if open { Users::none() } else { alice() };
             let mut negotiation = Negotiation::new();
             let mut rest = &bytes[..];
             loop {
-                match negotiation.step(&rest[..INBOX], &users) {
+                match negotiation.step(&rest[..INBOX_BYTES], &users) {
                     Step::Say { consumed, .. } => {
-                        prop_assert!((1..=INBOX).contains(&consumed));
+                        prop_assert!((1..=INBOX_BYTES).contains(&consumed));
                         rest = &rest[consumed..];
                     }
                     Step::Request { consumed, .. } => {
-                        prop_assert!((1..=INBOX).contains(&consumed));
+                        prop_assert!((1..=INBOX_BYTES).contains(&consumed));
                         break;
                     }
                     Step::Refuse { .. } => break,

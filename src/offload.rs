@@ -1,0 +1,169 @@
+//! Work that may block, on threads of its own: a reactor never waits for it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use crate::outcome::Refusal;
+
+/// A job, which says its result by itself.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads for one kind of job, started when first needed, and a bounded queue before them.
+///
+/// Each kind has its own, so that a stuck kind never blocks another. A job that is stuck holds its
+/// thread; whoever asked has a deadline and does not wait for it.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: &'static str,
+    threads_max: usize,
+    queue_max: usize,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<(Option<Instant>, Job)>,
+    threads: usize,
+    idle: usize,
+}
+
+/// The queue is full, or no thread can be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Pool {
+    /// A pool that has started nothing yet; `name` is its threads'.
+    pub fn new(name: &'static str, threads_max: usize, queue_max: usize) -> Pool {
+        let state = Mutex::default();
+        let shared = Shared { name, threads_max, queue_max, state, arrived: Condvar::new() };
+        Pool { shared: Arc::new(shared) }
+    }
+
+    /// Queues a job. It is dropped unrun if it is not begun by `deadline`.
+    pub fn submit(&self, deadline: Option<Instant>, job: Job) -> Result<(), Full> {
+        let mut state = self.shared.lock();
+        if state.queue.len() >= self.shared.queue_max {
+            return Err(Full);
+        }
+        if state.idle <= state.queue.len() && state.threads < self.shared.threads_max {
+            self.start_thread(&mut state)?;
+        }
+        state.queue.push_back((deadline, job));
+        drop(state);
+        self.shared.arrived.notify_one();
+        Ok(())
+    }
+
+    fn start_thread(&self, state: &mut State) -> Result<(), Full> {
+        let shared = Arc::clone(&self.shared);
+        match thread::Builder::new().name(shared.name.into()).spawn(move || shared.work()) {
+            Ok(_) => state.threads += 1,
+            Err(_) if state.threads > 0 => {}
+            Err(_) => return Err(Full),
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        loop {
+            let (deadline, job) = self.next();
+            if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                job();
+            }
+        }
+    }
+
+    fn next(&self) -> (Option<Instant>, Job) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                return job;
+            }
+            state.idle += 1;
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The addresses the system's resolver (`getaddrinfo(3)`) knows for a name, in its order.
+pub fn resolve(name: &str) -> Result<Vec<IpAddr>, Refusal> {
+    let addresses = (name, 0).to_socket_addrs().map_err(|_| Refusal::HostUnreachable)?;
+    let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+    if addresses.is_empty() { Err(Refusal::HostUnreachable) } else { Ok(addresses) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn jobs_are_done() {
+        let pool = Pool::new("test", 2, 100);
+        let (done, results) = mpsc::channel();
+        for n in 0..50 {
+            let done = done.clone();
+            pool.submit(None, Box::new(move || done.send(n).unwrap())).unwrap();
+        }
+        let mut seen: Vec<i32> = (0..50).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
+        seen.sort();
+        assert_eq!(seen, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_queue_is_bounded_while_all_threads_are_stuck() {
+        let pool = Pool::new("test", 1, 2);
+        let (begun, has_begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let stuck = move || {
+            begun.send(()).unwrap();
+            let _ = released.recv();
+        };
+        pool.submit(None, Box::new(stuck)).unwrap();
+        has_begun.recv_timeout(PATIENCE).unwrap();
+        pool.submit(None, Box::new(|| ())).unwrap();
+        pool.submit(None, Box::new(|| ())).unwrap();
+        assert_eq!(pool.submit(None, Box::new(|| ())), Err(Full));
+        drop(release);
+    }
+
+    #[test]
+    fn what_is_too_late_is_not_begun() {
+        let pool = Pool::new("test", 1, 10);
+        let (done, results) = mpsc::channel();
+        let (late, in_time) = (done.clone(), done);
+        pool.submit(Some(Instant::now()), Box::new(move || late.send("late").unwrap())).unwrap();
+        pool.submit(None, Box::new(move || in_time.send("in time").unwrap())).unwrap();
+        assert_eq!(results.recv_timeout(PATIENCE), Ok("in time"));
+    }
+
+    #[test]
+    fn the_hosts_file_is_asked() {
+        let addresses = resolve("localhost").unwrap();
+        assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_an_unreachable_host() {
+        assert_eq!(resolve("no-such-name.invalid"), Err(Refusal::HostUnreachable));
+    }
+}

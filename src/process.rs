@@ -1,0 +1,373 @@
+//! The whole gateway: listeners, reactors on their CPUs, and signals.
+
+use std::error;
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::auth::{Users, UsersError};
+use crate::config::{self, Config};
+use crate::metrics::{Report, Summary};
+use crate::offload::Pool;
+use crate::reactor::{BACKLOG, Group, Listener, Mail, Mailbox, Reactor, Setup};
+use crate::relay::RING_BYTES;
+use crate::session::Terms;
+use crate::sys;
+
+/// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
+const RESOLVER_THREADS: usize = 16;
+const RESOLVER_QUEUE: usize = 4096;
+/// Descriptors a session needs: its client's and its target's.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// Descriptors for everything else: standard streams, logs, the resolvers' own.
+const DESCRIPTORS_RESERVED: u64 = 64;
+/// Descriptors of one reactor besides its listeners and sessions.
+const DESCRIPTORS_PER_REACTOR: u64 = 8;
+/// Sessions of one reactor, however many descriptors there are: its slab is reserved at start.
+const SESSIONS_MAX: usize = 1 << 20;
+/// How long to wait for a reactor that has to answer at once.
+const REACTOR_PATIENCE: Duration = Duration::from_secs(1);
+
+const SIGNALS: Token = Token(0);
+const REACTOR_ENDED: Token = Token(1);
+
+/// Why the gateway does not run, or no longer does.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration cannot be run on this machine.
+    Config(config::Error),
+    /// The users cannot log in.
+    Users(UsersError),
+    /// `limit.buffers` is not enough for this many reactors.
+    Buffers {
+        /// What is configured, in bytes.
+        bytes: u64,
+        /// How many share it.
+        reactors: usize,
+    },
+    /// The descriptor limit is not enough for a single session.
+    Descriptors {
+        /// The hard limit of open descriptors.
+        limit: u64,
+        /// What the gateway needs for itself and a session a reactor.
+        needed: u64,
+    },
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The system refused something else.
+    System(&'static str, io::Error),
+}
+
+impl Error {
+    /// The process's exit status: 78 (`EX_CONFIG`) where the configuration is to blame.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Config(_) | Error::Users(_) | Error::Buffers { .. } => {
+                config::Error::EXIT_STATUS
+            }
+            Error::Descriptors { .. } | Error::Listen(..) | Error::System(..) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(error) => error.fmt(f),
+            Error::Users(error) => error.fmt(f),
+            Error::Buffers { bytes, reactors } => write!(
+                f,
+                "limit.buffers = {bytes} B is too little for {reactors} workers: each needs two \
+                 rings of {RING_BYTES} B\n  hint: raise it to {} B or run fewer workers",
+                2 * RING_BYTES * reactors
+            ),
+            Error::Descriptors { limit, needed } => write!(
+                f,
+                "a limit of {limit} open files leaves none for sessions: {needed} are needed at \
+                 least\n  hint: raise it (ulimit -n, LimitNOFILE=) or run fewer workers"
+            ),
+            Error::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        f.write_str("\n  hint: is another instance, or another server, running?")
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        f.write_str("\n  hint: no interface of this host has this address")
+                    }
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "\n  hint: ports below 1024 need root or the capability NET_BIND_SERVICE",
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Error::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl error::Error for Error {}
+
+/// Checks that the configuration can run on this machine, without running it: its reactors' CPUs.
+pub fn check(config: &Config) -> Result<Vec<usize>, Error> {
+    let allowed = sys::allowed_cpus().map_err(|it| Error::System("read the CPU affinity", it))?;
+    let cpus = config.reactor_cpus(&allowed).map_err(Error::Config)?;
+    if config.limit.buffers < (2 * RING_BYTES * cpus.len()) as u64 {
+        return Err(Error::Buffers { bytes: config.limit.buffers, reactors: cpus.len() });
+    }
+    Ok(cpus)
+}
+
+/// Serves until a signal says stop.
+pub fn serve(config: &Config) -> Result<(), Error> {
+    let cpus = check(config)?;
+    let terms = Arc::new(compile_terms(config)?);
+    let (addresses, shares) = listen(config, cpus.len())?;
+    let sessions_max = sessions_per_reactor(config, cpus.len(), addresses.len())?;
+    let rings_max = (config.limit.buffers / cpus.len() as u64) as usize / RING_BYTES;
+    let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE);
+
+    let mut gateway =
+        Gateway::new(config.drain).map_err(|it| Error::System("watch for signals", it))?;
+    for (&cpu, listeners) in cpus.iter().zip(shares) {
+        let setup = Setup {
+            listeners,
+            terms: Arc::clone(&terms),
+            sessions_max,
+            rings_max,
+            resolvers: resolvers.clone(),
+        };
+        gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
+    }
+    announce(config, &cpus, &addresses, sessions_max);
+    gateway.run()
+}
+
+fn compile_terms(config: &Config) -> Result<Terms, Error> {
+    let users = config.users.iter().map(|(name, password)| (name, password.expose()));
+    Ok(Terms { users: Users::new(users).map_err(Error::Users)?, timeout: config.timeout.clone() })
+}
+
+/// Binds every address for every reactor, then listens on all: nobody accepts before.
+fn listen(
+    config: &Config,
+    reactors: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), Error> {
+    let mut groups: Vec<(Group, Arc<[IpNet]>)> = Vec::new();
+    for listen in &config.listen {
+        let clients: Arc<[IpNet]> = listen.clients.clone().into();
+        for (address, required) in listen.address.sockets() {
+            match Group::bind(address, reactors) {
+                Ok(group) => groups.push((group, Arc::clone(&clients))),
+                Err(error) if !required && is_missing_family(&error) => {
+                    log::info!("not listening on {address}: this host has no IPv6");
+                }
+                Err(error) => return Err(Error::Listen(address, error)),
+            }
+        }
+    }
+    let mut shares: Vec<Vec<Listener>> = Vec::new();
+    shares.resize_with(reactors, Vec::new);
+    let mut addresses = Vec::new();
+    for (group, clients) in groups {
+        let address = group.address;
+        let listeners = group.listen(&clients).map_err(|it| Error::Listen(address, it))?;
+        addresses.push(address);
+        shares.iter_mut().zip(listeners).for_each(|(share, listener)| share.push(listener));
+    }
+    Ok((addresses, shares))
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// A reactor's share of the sessions that the descriptor limit, once raised, and the configuration
+/// allow.
+fn sessions_per_reactor(
+    config: &Config,
+    reactors: usize,
+    addresses: usize,
+) -> Result<usize, Error> {
+    let limit = sys::raise_descriptor_limit()
+        .map_err(|it| Error::System("raise the limit of open files", it))?;
+    let overhead =
+        DESCRIPTORS_RESERVED + reactors as u64 * (DESCRIPTORS_PER_REACTOR + addresses as u64);
+    let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION / reactors as u64;
+    if affordable == 0 {
+        let needed = overhead + DESCRIPTORS_PER_SESSION * reactors as u64;
+        return Err(Error::Descriptors { limit, needed });
+    }
+    let affordable = (affordable as usize).min(SESSIONS_MAX);
+    let Some(wanted) = config.limit.sessions else { return Ok(affordable) };
+    let share = wanted.div_ceil(reactors);
+    if share > affordable {
+        log::warn!(
+            "limit.sessions = {wanted} is lowered to {}: {limit} open files allow no more",
+            affordable * reactors
+        );
+    }
+    Ok(share.min(affordable))
+}
+
+fn announce(config: &Config, cpus: &[usize], addresses: &[SocketAddr], sessions_max: usize) {
+    let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+    log::info!(
+        "ringsocks {}: {} reactors on CPUs {}, {} sessions at most, {}",
+        env!("CARGO_PKG_VERSION"),
+        cpus.len(),
+        cpus.join(","),
+        sessions_max * cpus.len(),
+        if config.users.is_empty() { "no password asked" } else { "passwords required" }
+    );
+    for address in addresses {
+        log::info!("listening on {address}");
+    }
+    warn_of_short_backlog();
+}
+
+fn warn_of_short_backlog() {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    if let Some(somaxconn) = somaxconn.ok().and_then(|it| it.trim().parse::<i32>().ok())
+        && somaxconn < BACKLOG
+    {
+        log::warn!(
+            "net.core.somaxconn is {somaxconn}: a burst of more new clients is turned away; \
+             {BACKLOG} would be better"
+        );
+    }
+}
+
+/// The main thread: it waits for signals and for reactors that end.
+struct Gateway {
+    poll: Poll,
+    signals: Signals,
+    drain: Duration,
+    reactors: Vec<Arc<Mailbox>>,
+    ended: Ended,
+    reports: Vec<Report>,
+    /// When everything is over, told to stop: by then the reactors have ended, or never will.
+    over_at: Option<Instant>,
+}
+
+/// Where reactors say what they have counted when they end.
+struct Ended {
+    waker: Arc<Waker>,
+    sender: Sender<io::Result<Report>>,
+    receiver: Receiver<io::Result<Report>>,
+}
+
+impl Gateway {
+    fn new(drain: Duration) -> io::Result<Gateway> {
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), REACTOR_ENDED)?);
+        let (sender, receiver) = mpsc::channel();
+        let ended = Ended { waker, sender, receiver };
+        let (reactors, reports) = (Vec::new(), Vec::new());
+        Ok(Gateway { poll, signals, drain, reactors, ended, reports, over_at: None })
+    }
+
+    fn start_reactor(&mut self, cpu: usize, setup: Setup) -> io::Result<()> {
+        let reactor = Reactor::new(setup)?;
+        let mailbox = reactor.mailbox();
+        let (waker, sender) = (Arc::clone(&self.ended.waker), self.ended.sender.clone());
+        let run = move || {
+            if let Err(error) = sys::pin_thread(cpu) {
+                log::warn!("cannot pin a reactor to CPU {cpu}: {error}");
+            }
+            // Nobody listens any more only if the process is ending.
+            if sender.send(reactor.run()).is_ok() {
+                let _ = waker.wake();
+            }
+        };
+        thread::Builder::new().name(format!("reactor-{cpu}")).spawn(run)?;
+        self.reactors.push(mailbox);
+        Ok(())
+    }
+
+    fn run(mut self) -> Result<(), Error> {
+        let mut events = Events::with_capacity(8);
+        while self.reports.len() < self.reactors.len() {
+            let patience = self.over_at.map(|at| at.saturating_duration_since(Instant::now()));
+            if patience == Some(Duration::ZERO) {
+                log::error!("a reactor does not end: leaving it");
+                break;
+            }
+            match self.poll.poll(&mut events, patience) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                polled => polled.map_err(|it| Error::System("wait for signals", it))?,
+            }
+            let signals: Vec<i32> = self.signals.pending().collect();
+            signals.into_iter().for_each(|signal| self.handle_signal(signal));
+            while let Ok(report) = self.ended.receiver.try_recv() {
+                // Without it a share of the clients would wait for ever, so it ends the process.
+                self.reports.push(report.map_err(|it| Error::System("run a reactor", it))?);
+            }
+        }
+        say(&Summary(&self.reports));
+        Ok(())
+    }
+
+    fn handle_signal(&mut self, signal: i32) {
+        match signal {
+            SIGTERM | SIGINT if self.over_at.is_none() => {
+                log::info!(
+                    "stopping: sessions may go on for {}; a second signal ends them",
+                    humantime::format_duration(self.drain)
+                );
+                self.stop(Instant::now() + self.drain);
+            }
+            SIGTERM | SIGINT => self.stop(Instant::now()),
+            SIGUSR1 => say(&Summary(&self.ask_reactors())),
+            _ => {
+                log::info!("nothing is re-read on this signal: restart to change the configuration")
+            }
+        }
+    }
+
+    fn stop(&mut self, until: Instant) {
+        self.over_at = Some(until + REACTOR_PATIENCE);
+        for reactor in &self.reactors {
+            reactor.post(Mail::Stop { until });
+        }
+    }
+
+    /// What every reactor that still runs has counted, and what the others had when they ended.
+    fn ask_reactors(&self) -> Vec<Report> {
+        let (sender, receiver) = mpsc::channel();
+        for reactor in &self.reactors {
+            reactor.post(Mail::Report(sender.clone()));
+        }
+        drop(sender);
+        let mut reports = self.reports.clone();
+        let deadline = Instant::now() + REACTOR_PATIENCE;
+        while reports.len() < self.reactors.len() {
+            match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(report) => reports.push(report),
+                Err(_) => {
+                    let missing = self.reactors.len() - reports.len();
+                    log::warn!("{missing} reactors do not answer: the counters lack theirs");
+                    break;
+                }
+            }
+        }
+        reports
+    }
+}
+
+/// Writes a line to the standard error, whatever the log level: somebody asked for it.
+fn say(line: &dyn fmt::Display) {
+    // With nobody there to read it there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,0 +1,113 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use mio::Registry;
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+use crate::reactor::net::{INTERESTS, keepalive};
+use crate::token::Token;
+
+/// How many clients may wait in each listener's queue.
+pub const BACKLOG: i32 = 4096;
+
+/// One reactor's share of a listening address.
+pub struct Listener {
+    socket: TcpListener,
+    /// Who may connect; empty: anybody.
+    pub(super) clients: Arc<[IpNet]>,
+    /// Whether somebody may wait in the queue.
+    pub(super) ready: bool,
+}
+
+/// The sockets of one address, one a reactor, bound but not yet listening.
+pub struct Group {
+    /// The address, with the port the kernel chose if it was asked to.
+    pub address: SocketAddr,
+    sockets: Vec<Socket>,
+}
+
+impl Group {
+    /// Binds `reactors` sockets to `address`.
+    ///
+    /// Another process of the same user could join the group unnoticed, and we could join its, so a
+    /// socket that shares nothing proves the port free first.
+    pub fn bind(address: SocketAddr, reactors: usize) -> io::Result<Group> {
+        if address.port() != 0 {
+            open(address)?.bind(&address.into())?;
+        }
+        let mut address = address;
+        let mut sockets = Vec::with_capacity(reactors);
+        for _ in 0..reactors {
+            let socket = open(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            address = socket.local_addr()?.as_socket().unwrap_or(address);
+            sockets.push(socket);
+        }
+        Ok(Group { address, sockets })
+    }
+
+    /// Starts listening, and hands out a listener for each reactor. A socket that is bound but does
+    /// not listen gets no clients, so bind every group first.
+    pub fn listen(self, clients: &Arc<[IpNet]>) -> io::Result<Vec<Listener>> {
+        for socket in &self.sockets {
+            socket.listen(BACKLOG)?;
+        }
+        let listener = |socket: Socket| Listener {
+            socket: TcpListener::from_std(socket.into()),
+            clients: Arc::clone(clients),
+            ready: false,
+        };
+        Ok(self.sockets.into_iter().map(listener).collect())
+    }
+}
+
+impl Listener {
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token.into(), INTERESTS)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.ready = false;
+        registry.deregister(&mut self.socket)
+    }
+
+    pub(super) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.socket.accept()
+    }
+
+    /// Turns new clients away without resetting those that are in the queue or on their way to it:
+    /// drops each SYN, so that what has begun completes and nothing else begins.
+    pub(super) fn turn_away_new_clients(&self) -> io::Result<()> {
+        const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+        const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+        const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+        const FLAGS_OFFSET: u32 = 13;
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        SockRef::from(&self.socket).attach_filter(&[
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+            SockFilter::new(AND, 0, 0, SYN | ACK),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ])
+    }
+}
+
+/// A socket to listen with. Accepted sockets inherit its options.
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    Ok(socket)
+}

@@ -1,0 +1,108 @@
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+
+use crate::offload::{self, Pool};
+use crate::outcome::Refusal;
+use crate::proto::Name;
+use crate::reactor::mailbox::{Mail, Mailbox};
+use crate::relay::Socket;
+use crate::session::Net;
+use crate::sys;
+use crate::token::Token;
+
+/// Everything a socket can report: registered once with all of it, edge-triggered, for life.
+pub(super) const INTERESTS: Interest =
+    Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
+/// The real world: kernel sockets, and the system's resolver on the offload threads.
+pub(super) struct Outside {
+    pub(super) registry: Registry,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) resolvers: Pool,
+}
+
+impl Net for Outside {
+    type Socket = TcpStream;
+
+    fn connect(&mut self, target: SocketAddr, token: Token) -> io::Result<TcpStream> {
+        let socket = socket2::Socket::new(
+            Domain::for_address(target),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive())?;
+        match socket.connect(&target.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        // Registered after connect: an unconnected socket would report a hang-up.
+        let mut stream = TcpStream::from_std(socket.into());
+        self.registry.register(&mut stream, token.into(), INTERESTS)?;
+        Ok(stream)
+    }
+
+    fn resolve(
+        &mut self,
+        name: &Name,
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        let name = name.as_str().to_owned();
+        let mailbox = Arc::clone(&self.mailbox);
+        let job = move || mailbox.post(Mail::Answer(token, offload::resolve(&name)));
+        self.resolvers.submit(deadline, Box::new(job)).map_err(|offload::Full| Refusal::General)
+    }
+}
+
+impl Socket for TcpStream {
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.read(into)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
+    fn discard(&mut self, max: usize) -> io::Result<usize> {
+        sys::discard(self.as_fd(), max)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        TcpStream::take_error(self)
+    }
+
+    fn unacknowledged(&self) -> io::Result<usize> {
+        sys::unacknowledged(self.as_fd())
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::local_addr(self)
+    }
+
+    fn reset_on_close(&mut self) {
+        if let Err(error) = SockRef::from(&*self).set_linger(Some(Duration::ZERO)) {
+            log::debug!("cannot make a close a reset: {error}");
+        }
+    }
+}
+
+/// A peer that is gone without a word is found within two minutes.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6)
+}

@@ -1,0 +1,115 @@
+use super::Ring;
+
+/// The size of a lane's ring, in bytes.
+pub const RING_BYTES: usize = 128 * 1024;
+
+/// The size of a negotiation's inbox, in bytes: room for the largest SOCKS message.
+pub const INBOX_BYTES: usize = 1024;
+
+/// One reactor's buffers: rings for lanes, bounded, and small inboxes for negotiations.
+///
+/// Buffers belong to bytes, not to connections: each goes back when it is empty, and the one that
+/// came back last is lent first, so that the hot ones stay in the processor's cache.
+pub struct Buffers {
+    rings: Pool,
+    rings_max: usize,
+    inboxes: Pool,
+}
+
+impl Buffers {
+    /// Buffers of at most `rings_max` rings. Each session needs at most one inbox, so that limiting
+    /// sessions limits inboxes: 1 KiB each.
+    pub fn new(rings_max: usize) -> Buffers {
+        Buffers { rings: Pool::new(RING_BYTES), rings_max, inboxes: Pool::new(INBOX_BYTES) }
+    }
+
+    /// A ring for a lane, or `None` if all are in use.
+    pub fn ring(&mut self) -> Option<Ring> {
+        (self.rings_left() > 0).then(|| self.rings.take())
+    }
+
+    /// An inbox for a negotiation.
+    pub fn inbox(&mut self) -> Ring {
+        self.inboxes.take()
+    }
+
+    /// Takes a ring or an inbox back. What it still holds is forgotten.
+    pub fn give(&mut self, mut ring: Ring) {
+        ring.clear();
+        if ring.capacity() == INBOX_BYTES { self.inboxes.give(ring) } else { self.rings.give(ring) }
+    }
+
+    /// How many rings are in use.
+    pub fn rings_lent(&self) -> usize {
+        self.rings.lent
+    }
+
+    /// How many rings could be lent now.
+    pub fn rings_left(&self) -> usize {
+        self.rings_max - self.rings.lent
+    }
+
+    /// How many inboxes are in use.
+    pub fn inboxes_lent(&self) -> usize {
+        self.inboxes.lent
+    }
+}
+
+struct Pool {
+    free: Vec<Ring>,
+    lent: usize,
+    capacity: usize,
+}
+
+impl Pool {
+    fn new(capacity: usize) -> Pool {
+        Pool { free: Vec::new(), lent: 0, capacity }
+    }
+
+    fn take(&mut self) -> Ring {
+        self.lent += 1;
+        self.free.pop().unwrap_or_else(|| Ring::new(self.capacity))
+    }
+
+    fn give(&mut self, ring: Ring) {
+        self.lent -= 1;
+        self.free.push(ring);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_are_bounded_and_come_back() {
+        let mut buffers = Buffers::new(2);
+        let (first, second) = (buffers.ring().unwrap(), buffers.ring().unwrap());
+        assert!(buffers.ring().is_none());
+        assert_eq!((buffers.rings_lent(), buffers.rings_left()), (2, 0));
+        buffers.give(first);
+        assert!(buffers.ring().is_some());
+        buffers.give(second);
+        assert_eq!(buffers.rings_left(), 1);
+    }
+
+    #[test]
+    fn inboxes_do_not_use_up_rings() {
+        let mut buffers = Buffers::new(1);
+        let inboxes: Vec<_> = (0..100).map(|_| buffers.inbox()).collect();
+        assert_eq!(buffers.inboxes_lent(), 100);
+        assert_eq!(buffers.rings_left(), 1);
+        inboxes.into_iter().for_each(|inbox| buffers.give(inbox));
+        assert_eq!(buffers.inboxes_lent(), 0);
+    }
+
+    #[test]
+    fn a_lent_buffer_is_always_empty() {
+        let mut buffers = Buffers::new(1);
+        let mut ring = buffers.ring().unwrap();
+        ring.room()[..6].copy_from_slice(b"secret");
+        ring.fill(6);
+        buffers.give(ring);
+        assert!(buffers.ring().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,15 @@
+//! Moving bytes: endpoints, lanes between them, and the rings the bytes wait in.
+//!
+//! A session is two [`Endpoint`]s and two [`Lane`]s. [`pump`] moves one lane's bytes as far as they
+//! will go; it is the same function for both directions. Nothing here knows a protocol, a clock or
+//! what lies behind a [`Socket`], so the simulator drives it as the reactor does.
+
+mod buffers;
+mod endpoint;
+mod lane;
+mod ring;
+
+pub use buffers::{Buffers, INBOX_BYTES, RING_BYTES};
+pub use endpoint::{Endpoint, Readiness, Received, Sent, Socket};
+pub use lane::{Flow, Lane, Pumped, Work, pump};
+pub use ring::Ring;

@@ -1,0 +1,44 @@
+use crate::outcome::Outcome;
+use crate::relay::{Endpoint, Received, Socket};
+use crate::session::outbox::{Flushed, Outbox};
+
+/// A peer that has its last bytes coming: FIN behind them, and what it still sends is thrown away,
+/// for closing with unread bytes would send a RST that may destroy them.
+pub(super) struct Closing<S> {
+    pub(super) peer: Endpoint<S>,
+    pub(super) outcome: Outcome,
+    discarded: usize,
+    finished: bool,
+}
+
+impl<S: Socket> Closing<S> {
+    /// Who sends more than this is not waiting for an answer.
+    const DISCARD_BYTES_MAX: usize = 64 * 1024;
+
+    pub(super) fn new(peer: Endpoint<S>, outcome: Outcome) -> Closing<S> {
+        Closing { peer, outcome, discarded: 0, finished: false }
+    }
+
+    /// Whether it is over.
+    pub(super) fn advance(&mut self, outbox: &mut Outbox) -> bool {
+        match outbox.flush(&mut self.peer) {
+            Flushed::Blocked => return false,
+            Flushed::Broken => return true,
+            Flushed::Empty => {}
+        }
+        if !self.finished {
+            self.finished = true;
+            self.peer.finish();
+        }
+        loop {
+            match self.peer.discard(Self::DISCARD_BYTES_MAX - self.discarded) {
+                Received::Bytes(n) => self.discarded += n,
+                Received::Blocked => return false,
+                Received::End | Received::Reset => return true,
+            }
+            if self.discarded == Self::DISCARD_BYTES_MAX {
+                return true;
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+use std::io;
+use std::net::SocketAddr;
+use std::vec;
+
+use crate::outcome::Refusal;
+use crate::policy;
+use crate::relay::{Endpoint, Socket};
+use crate::session::{Context, Net, Pending};
+use crate::token::{Role, Token};
+
+/// A connection to a target that is being made: one attempt at a time, in the addresses' order.
+pub(super) struct Connecting<S> {
+    pub(super) pending: Pending<S>,
+    addresses: vec::IntoIter<SocketAddr>,
+    attempt: Option<Attempt<S>>,
+    refusal: Option<Refusal>,
+}
+
+struct Attempt<S> {
+    target: Endpoint<S>,
+    address: SocketAddr,
+    token: Token,
+}
+
+/// What came of a turn of it.
+pub(super) enum Attempted<S> {
+    /// The target has not answered; its events come under this token.
+    Waiting(Token),
+    /// It has; `bnd` is our end of the connection.
+    Connected { target: Endpoint<S>, bnd: SocketAddr },
+    /// No address is left to try.
+    Failed(Refusal),
+}
+
+impl<S: Socket> Connecting<S> {
+    /// At most this many of a name's addresses are tried.
+    const ATTEMPTS_MAX: usize = 8;
+
+    pub(super) fn new(pending: Pending<S>, mut addresses: Vec<SocketAddr>) -> Connecting<S> {
+        addresses.truncate(Self::ATTEMPTS_MAX);
+        Connecting { pending, addresses: addresses.into_iter(), attempt: None, refusal: None }
+    }
+
+    /// The attempt's socket, if `token` is its.
+    pub(super) fn attempted(&mut self, token: Token) -> Option<&mut Endpoint<S>> {
+        self.attempt.as_mut().filter(|attempt| attempt.token == token).map(|it| &mut it.target)
+    }
+
+    /// What the client hears if it ends here for this reason.
+    pub(super) fn refusal(&self, reason: Refusal) -> Refusal {
+        self.refusal.map_or(reason, |earlier| earlier.most_informative(reason))
+    }
+
+    pub(super) fn advance<N>(&mut self, cx: &mut Context<N>, slot: usize) -> Attempted<S>
+    where
+        N: Net<Socket = S>,
+    {
+        loop {
+            let Some(attempt) = self.attempt.take() else {
+                if !self.start_next(cx, slot) {
+                    return Attempted::Failed(self.refusal(Refusal::Denied));
+                }
+                continue;
+            };
+            if let Some(error) = attempt.target.error() {
+                self.fail(Refusal::of_connect(&error));
+            } else if attempt.target.is_writable() {
+                match attempt.target.local_addr() {
+                    Ok(bnd) if bnd == attempt.address => self.fail(Refusal::ConnectionRefused),
+                    Ok(bnd) => return Attempted::Connected { target: attempt.target, bnd },
+                    Err(error) => self.fail(Refusal::of_connect(&error)),
+                }
+            } else {
+                let token = attempt.token;
+                self.attempt = Some(attempt);
+                return Attempted::Waiting(token);
+            }
+        }
+    }
+
+    /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
+    fn start_next<N>(&mut self, cx: &mut Context<N>, slot: usize) -> bool
+    where
+        N: Net<Socket = S>,
+    {
+        while let Some(address) = self.addresses.next() {
+            match start(cx, slot, address) {
+                Ok(attempt) => {
+                    self.attempt = Some(attempt);
+                    return true;
+                }
+                Err(refusal) => self.fail(refusal),
+            }
+        }
+        false
+    }
+
+    fn fail(&mut self, refusal: Refusal) {
+        self.refusal = Some(self.refusal(refusal));
+    }
+}
+
+fn start<N>(
+    cx: &mut Context<N>,
+    slot: usize,
+    address: SocketAddr,
+) -> Result<Attempt<N::Socket>, Refusal>
+where
+    N: Net,
+{
+    if !policy::permits_target(address.ip()) {
+        return Err(Refusal::Denied);
+    }
+    let token = cx.token(Role::Target, slot);
+    let connected: io::Result<N::Socket> = cx.net.connect(address, token);
+    let target = connected.map_err(|error| Refusal::of_connect(&error))?;
+    Ok(Attempt { target: Endpoint::new(target), address, token })
+}

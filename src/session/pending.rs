@@ -1,0 +1,55 @@
+use crate::proto::Dialect;
+use crate::relay::{Buffers, Endpoint, Received, Ring, Socket};
+use crate::session::outbox::{Flushed, Outbox};
+
+/// A client whose request is being met: it waits for its reply.
+pub(super) struct Pending<S> {
+    pub(super) client: Endpoint<S>,
+    /// What it sent behind its request, if anything: never an empty buffer.
+    pub(super) early: Option<Ring>,
+    pub(super) dialect: Dialect,
+}
+
+impl<S: Socket> Pending<S> {
+    /// Sends it what is due, and finds out whether it has hung up.
+    ///
+    /// A FIN alone is a hang-up; behind early data it is a half-close, and the client still waits
+    /// for the answer to what it sent.
+    pub(super) fn is_gone(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> bool {
+        if outbox.flush(&mut self.client) == Flushed::Broken {
+            return true;
+        }
+        self.client.end_reported() && self.ends_without_data(buffers)
+    }
+
+    /// Receives early data as far as the inbox has room, looking for the end behind it.
+    fn ends_without_data(&mut self, buffers: &mut Buffers) -> bool {
+        loop {
+            let early = self.early.get_or_insert_with(|| buffers.inbox());
+            early.align();
+            if early.is_full() {
+                return false;
+            }
+            let received = self.client.recv(early.room());
+            if let Received::Bytes(n) = received {
+                early.fill(n);
+                continue;
+            }
+            let nothing_came = early.is_empty();
+            if nothing_came {
+                self.release(buffers);
+            }
+            return match received {
+                Received::Reset => true,
+                Received::End => nothing_came,
+                Received::Blocked | Received::Bytes(_) => false,
+            };
+        }
+    }
+
+    pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        if let Some(early) = self.early.take() {
+            buffers.give(early);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+use std::time::Instant;
+
+use crate::metrics::Traffic;
+use crate::outcome::Outcome;
+use crate::relay::{Buffers, Endpoint, Flow, Lane, Pumped, Socket, Work, pump};
+use crate::session::outbox::{Flushed, Outbox};
+
+/// Which of a session's two peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Target,
+}
+
+impl Side {
+    /// How a session ends that this side reset.
+    fn reset(self) -> Outcome {
+        match self {
+            Side::Client => Outcome::ClientReset,
+            Side::Target => Outcome::TargetReset,
+        }
+    }
+}
+
+/// A client and its target, and a lane in each direction.
+pub(super) struct Relay<S> {
+    pub(super) client: Endpoint<S>,
+    pub(super) target: Endpoint<S>,
+    pub(super) up: Lane,
+    pub(super) down: Lane,
+    active_at: Instant,
+}
+
+/// What came of a turn of it.
+pub(super) enum Relayed {
+    /// It goes on.
+    Pumped(Pumped),
+    /// This side was reset before its end.
+    Reset(Side),
+    /// This side still sends, but nobody takes it. It has all it was sent, or else it would lose the
+    /// rest when we close.
+    Unheard(Side, Outcome),
+    /// The same, but this side does not have all it was sent yet. No edge will tell when it has.
+    Unacknowledged,
+    /// Both directions have ended.
+    Over(Outcome),
+}
+
+impl<S: Socket> Relay<S> {
+    pub(super) fn new(
+        client: Endpoint<S>,
+        target: Endpoint<S>,
+        up: Lane,
+        now: Instant,
+    ) -> Relay<S> {
+        Relay { client, target, up, down: Lane::new(now), active_at: now }
+    }
+
+    /// What it has carried.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic { up: self.up.bytes(), down: self.down.bytes() }
+    }
+
+    /// When anything last moved.
+    pub(super) fn active_at(&self) -> Instant {
+        self.active_at
+    }
+
+    /// Whether one direction has ended and the other has not.
+    pub(super) fn is_half_closed(&self) -> bool {
+        let ended = |lane: &Lane| matches!(lane.flow(), Flow::Closed | Flow::Discarding);
+        ended(&self.up) || ended(&self.down)
+    }
+
+    /// Whether something waits that no edge may ever tell of.
+    pub(super) fn needs_another_look(&self) -> bool {
+        self.up.is_pending()
+            || self.down.is_pending()
+            || self.client.is_starved()
+            || self.target.is_starved()
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        buffers: &mut Buffers,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) -> Relayed {
+        if outbox.flush(&mut self.client) == Flushed::Blocked {
+            return Relayed::Pumped(Pumped::Blocked);
+        }
+        let (mut work_up, mut work_down) = (Work::new(now), Work::new(now));
+        let Relay { client, target, up, down, .. } = self;
+        let pumped_up = pump(client, up, target, buffers, &mut work_up);
+        let pumped_down = pump(target, down, client, buffers, &mut work_down);
+        if work_up.moved() || work_down.moved() {
+            self.active_at = now;
+        }
+        self.verdict(pumped_up, pumped_down)
+    }
+
+    fn verdict(&self, up: Pumped, down: Pumped) -> Relayed {
+        if self.client.is_reset() {
+            return Relayed::Reset(Side::Client);
+        }
+        if self.target.is_reset() {
+            return Relayed::Reset(Side::Target);
+        }
+        let (unheard, outcome) = match (self.up.flow(), self.down.flow()) {
+            (Flow::Closed, Flow::Closed) => return Relayed::Over(self.ending()),
+            (Flow::Discarding, Flow::Closed) => (Side::Client, Side::Target.reset()),
+            (Flow::Closed, Flow::Discarding) => (Side::Target, Side::Client.reset()),
+            _ => return Relayed::Pumped(most_urgent(up, down)),
+        };
+        if self.endpoint(unheard).is_acknowledged() {
+            return Relayed::Unheard(unheard, outcome);
+        }
+        match most_urgent(up, down) {
+            Pumped::Yielded => Relayed::Pumped(Pumped::Yielded),
+            Pumped::Starved | Pumped::Blocked => Relayed::Unacknowledged,
+        }
+    }
+
+    fn endpoint(&self, side: Side) -> &Endpoint<S> {
+        match side {
+            Side::Client => &self.client,
+            Side::Target => &self.target,
+        }
+    }
+
+    /// How it ended, both directions being closed: cleanly, unless somebody refused what came last.
+    fn ending(&self) -> Outcome {
+        if self.client.is_broken() {
+            Side::Client.reset()
+        } else if self.target.is_broken() {
+            Side::Target.reset()
+        } else {
+            Outcome::Finished
+        }
+    }
+
+    pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        self.up.release(buffers);
+        self.down.release(buffers);
+    }
+}
+
+/// A reset on its way from the side that was reset to the other: first what it had sent before.
+pub(super) struct Severing<S> {
+    source: Endpoint<S>,
+    pub(super) lane: Lane,
+    pub(super) sink: Endpoint<S>,
+    side: Side,
+    carried: Traffic,
+}
+
+/// What came of a turn of it.
+pub(super) enum Severed {
+    /// The sink does not have all of it yet.
+    Pumped(Pumped),
+    /// It has, or never will: reset it.
+    Over,
+}
+
+impl<S: Socket> Severing<S> {
+    /// Gives up the lane into the side that was reset.
+    pub(super) fn new(relay: Relay<S>, side: Side, buffers: &mut Buffers) -> Severing<S> {
+        let carried = relay.traffic();
+        let Relay { client, target, up, down, .. } = relay;
+        let (source, lane, sink, mut dead) = match side {
+            Side::Client => (client, up, target, down),
+            Side::Target => (target, down, client, up),
+        };
+        dead.release(buffers);
+        Severing { source, lane, sink, side, carried }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        self.side.reset()
+    }
+
+    /// What the session has carried.
+    pub(super) fn traffic(&self) -> Traffic {
+        match self.side {
+            Side::Client => Traffic { up: self.lane.bytes(), ..self.carried },
+            Side::Target => Traffic { down: self.lane.bytes(), ..self.carried },
+        }
+    }
+
+    /// The endpoint on this side.
+    pub(super) fn endpoint(&mut self, side: Side) -> &mut Endpoint<S> {
+        if side == self.side { &mut self.source } else { &mut self.sink }
+    }
+
+    pub(super) fn advance(&mut self, buffers: &mut Buffers, now: Instant) -> Severed {
+        let mut work = Work::new(now);
+        let pumped = pump(&mut self.source, &mut self.lane, &mut self.sink, buffers, &mut work);
+        let handed_over = !matches!(self.lane.flow(), Flow::Open | Flow::Flushing(_));
+        if handed_over && self.sink.is_acknowledged() {
+            return Severed::Over;
+        }
+        Severed::Pumped(pumped)
+    }
+}
+
+/// What the session needs most: a turn, then a ring, then news.
+fn most_urgent(one: Pumped, other: Pumped) -> Pumped {
+    match (one, other) {
+        (Pumped::Yielded, _) | (_, Pumped::Yielded) => Pumped::Yielded,
+        (Pumped::Starved, _) | (_, Pumped::Starved) => Pumped::Starved,
+        (Pumped::Blocked, Pumped::Blocked) => Pumped::Blocked,
+    }
+}

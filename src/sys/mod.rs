@@ -1,0 +1,127 @@
+//! System calls that std, mio and socket2 do not offer: the only `unsafe` of the crate.
+//!
+//! Each function wraps one call, takes borrowed descriptors and returns what the kernel said.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Calls a libc function that reports failure by -1 and `errno`.
+macro_rules! syscall {
+    ($function:ident($($argument:expr),* $(,)?)) => {{
+        // SAFETY: every use below passes pointers to live, correctly sized values, or null where
+        // the call allows it, and descriptors that are borrowed for the length of the call.
+        let result = unsafe { libc::$function($($argument),*) };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }};
+}
+
+/// The CPUs this process may run on, ascending (`sched_getaffinity(2)`): a container's cpuset and
+/// `taskset` are honoured.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let mut set = empty_cpu_set();
+    syscall!(sched_getaffinity(0, mem::size_of_val(&set), &mut set))?;
+    Ok((0..libc::CPU_SETSIZE as usize)
+        // SAFETY: `cpu` is below CPU_SETSIZE, the number of bits in the set.
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect())
+}
+
+/// Pins the calling thread to one CPU.
+pub fn pin_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut set = empty_cpu_set();
+    // SAFETY: `cpu` is below CPU_SETSIZE, the number of bits in the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    syscall!(sched_setaffinity(0, mem::size_of_val(&set), &set)).map(drop)
+}
+
+/// Raises the limit of open descriptors to its hard maximum and returns it.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    syscall!(getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+    limit.rlim_cur = limit.rlim_max;
+    syscall!(setrlimit(libc::RLIMIT_NOFILE, &limit))?;
+    Ok(limit.rlim_cur)
+}
+
+/// Throws away up to `max` received TCP bytes without copying them (`MSG_TRUNC`, tcp(7)).
+pub fn discard(socket: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
+    let n = syscall!(recv(socket.as_raw_fd(), ptr::null_mut(), max, libc::MSG_TRUNC))?;
+    Ok(n as usize)
+}
+
+/// How many bytes a TCP socket has taken that its peer has not acknowledged (`SIOCOUTQ`, tcp(7)).
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    syscall!(ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes))?;
+    Ok(bytes as usize)
+}
+
+fn empty_cpu_set() -> libc::cpu_set_t {
+    // SAFETY: a cpu_set_t is an array of integers; all zeroes is the empty set.
+    unsafe { mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_thread_is_pinned_to_a_cpu_it_may_use() {
+        let cpus = allowed_cpus().unwrap();
+        assert!(!cpus.is_empty());
+        let last = *cpus.last().unwrap();
+        std::thread::spawn(move || {
+            pin_thread(last).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [last]);
+        })
+        .join()
+        .unwrap();
+        assert!(pin_thread(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn discarded_bytes_are_gone_and_the_rest_stays() {
+        let (mut near, mut far) = pair();
+        near.write_all(b"garbage!kept").unwrap();
+        assert_eq!(discard(far.as_fd(), 8).unwrap(), 8);
+        let mut rest = [0; 4];
+        far.read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"kept");
+    }
+
+    #[test]
+    fn unacknowledged_counts_what_a_full_peer_left() {
+        let (mut near, far) = pair();
+        near.set_nonblocking(true).unwrap();
+        while near.write(&[0; 65536]).is_ok() {}
+        assert!(unacknowledged(near.as_fd()).unwrap() > 0);
+
+        let reader = far.try_clone().unwrap();
+        let drained = std::thread::spawn(move || io::copy(&mut &reader, &mut io::sink()));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while unacknowledged(near.as_fd()).unwrap() > 0 {
+            assert!(Instant::now() < deadline, "the peer reads, so the queue must run empty");
+            std::thread::yield_now();
+        }
+        drop(near);
+        drained.join().unwrap().unwrap();
+    }
+}
