@@ -1,4 +1,84 @@
 //! ringsocks: a SOCKS gateway for Linux.
+//!
+//! One single-threaded [reactor] per core, each with its own `SO_REUSEPORT` listener, a slab of
+//! [sessions](session) and rings of bytes between their sockets. Nothing on the data path is
+//! shared, locked, allocated per byte, or scheduled by a runtime. This page is the map.
+//!
+//! # Threads
+//!
+//! | thread | what it does |
+//! |---|---|
+//! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end |
+//! | reactor, one a CPU, pinned ([`reactor`]) | accepts, negotiates, connects, relays, keeps the deadlines; never blocks |
+//! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`; later password hashes, PAM and GSSAPI |
+//!
+//! Reactors share [`session::Terms`] (read only) and one count of open sessions. Letters reach them
+//! by [`reactor::Mailbox`], the cold path.
+//!
+//! # Layers
+//!
+//! A layer imports only those below it.
+//!
+//! | layer | what is in it | what will find its room here |
+//! |---|---|---|
+//! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread, reload |
+//! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets | resolver sockets, UDP batches |
+//! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
+//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] | who is it · may it · move bytes · blocking work | hashes, PAM, GSSAPI · rules · splice, sealing |
+//! | [`proto`] | bytes ⇄ values: no socket, no clock | dns, UDP headers |
+//! | [`config`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | access log |
+//! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
+//!
+//! Pure parts take `now` as an argument and bytes as slices: the simulator (`tests/simulation`)
+//! drives the same [`session::Session`] as the reactor does. Only reactor, token and process know
+//! mio.
+//!
+//! # A byte's way
+//!
+//! 1. The reactor accepts, registers the socket once, edge-triggered, for life, and gives it a slot.
+//!    Readiness is remembered in its [`relay::Endpoint`], and so is the first error.
+//! 2. A negotiation reads into an inbox of 1 KiB, held only while a message is incomplete. What came
+//!    behind the request stays there: it is the first thing the target is sent.
+//! 3. The request's address, or each its name resolves to, passes the gate in [`policy`] and is
+//!    connected to; the reply carries the real BND.
+//! 4. Each direction is a [`relay::Lane`]. [`relay::pump`], one function for both, receives into a
+//!    pooled ring and sends from it until something blocks or the turn's work is spent. An idle
+//!    session holds no ring. A full ring is not read into: that is all of backpressure.
+//! 5. A FIN follows the bytes before it and ends one direction. A reset travels as a reset: what
+//!    came before it is offered to the other side for a second, then that side is reset.
+//! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter.
+//!
+//! # States of a session
+//!
+//! A session is in one state, which owns its data and has one deadline that ends it.
+//!
+//! | state | ends in time by | then |
+//! |---|---|---|
+//! | `Greeting`, `Authenticating`, `Requesting` | `timeout.handshake`, one for all three | closed |
+//! | `Resolving` | `timeout.resolve` | REP 04 |
+//! | `Connecting` | `timeout.connect` | REP 06 |
+//! | `Accepting` (BIND, later) | | |
+//! | `Relaying` | `timeout.idle`, or `timeout.half_closed` once one direction has ended | reset |
+//! | `Associated` (UDP, later) | | |
+//! | `Severing`: a reset follows the bytes before it | 1 s | reset |
+//! | `Closing`: the last reply is leaving | `timeout.closing`, at most 10 s | closed |
+//!
+//! # Words
+//!
+//! The RFCs' words for what is on the wire: greeting, method, request, command, reply, uname, passwd,
+//! BND, DST, ATYP. And one meaning for each of these:
+//!
+//! - **client** asks; **target** is whom it asked for; **upstream** will be a proxy we chain to;
+//! - **reactor**: one core's event loop; **tick**: one round of it; **turn**: what one session does
+//!   in it; **work**: a turn's allowance; **yield**: to stop because it is spent;
+//! - **session**: one client's life; **negotiation**: its handshake; **pending**: has asked, waits;
+//! - **token**: what an event is about; **readiness**: what a socket may be able to do;
+//! - **endpoint**: a socket and what is remembered of it; **lane**: one direction; **flow**: how far
+//!   it is; **ring**: the bytes in it; **inbox**: the bytes of an incomplete message; **outbox**:
+//!   answers not yet sent; **pump**, **fill**, **flush**, **consume**: moving them;
+//! - **sever**: to pass on a reset; **linger**: to wait until a peer has what it was sent;
+//!   **drain**: to shut the server down; **park**: to stop accepting for now; **reap**: to end a
+//!   session; **outcome**: how it ended; **refusal**: what the client was told.
 
 pub mod auth;
 pub mod config;

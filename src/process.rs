@@ -18,6 +18,7 @@ use crate::auth::{Users, UsersError};
 use crate::config::{self, Config};
 use crate::metrics::{Report, Summary};
 use crate::offload::Pool;
+use crate::policy::SessionLimit;
 use crate::reactor::{BACKLOG, Group, Listener, Mail, Mailbox, Reactor, Setup};
 use crate::relay::RING_BYTES;
 use crate::session::Terms;
@@ -31,9 +32,9 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Descriptors for everything else: standard streams, logs, the resolvers' own.
 const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors of one reactor besides its listeners and sessions.
-const DESCRIPTORS_PER_REACTOR: u64 = 8;
-/// Sessions of one reactor, however many descriptors there are: its slab is reserved at start.
-const SESSIONS_MAX: usize = 1 << 20;
+const DESCRIPTORS_PER_REACTOR: usize = 8;
+/// Sessions, however many descriptors there are: every reactor reserves room for all at start.
+const SESSIONS_MAX: u64 = 1 << 20;
 /// How long to wait for a reactor that has to answer at once.
 const REACTOR_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,11 +55,11 @@ pub enum Error {
         /// How many share it.
         reactors: usize,
     },
-    /// The descriptor limit is not enough for a single session.
+    /// The descriptor limit does not allow a single session.
     Descriptors {
         /// The hard limit of open descriptors.
         limit: u64,
-        /// What the gateway needs for itself and a session a reactor.
+        /// What the gateway needs for itself and one session.
         needed: u64,
     },
     /// An address cannot be listened on.
@@ -132,7 +133,7 @@ pub fn serve(config: &Config) -> Result<(), Error> {
     let cpus = check(config)?;
     let terms = Arc::new(compile_terms(config)?);
     let (addresses, shares) = listen(config, cpus.len())?;
-    let sessions_max = sessions_per_reactor(config, cpus.len(), addresses.len())?;
+    let limit = Arc::new(SessionLimit::new(session_limit(config, cpus.len(), addresses.len())?));
     let rings_max = (config.limit.buffers / cpus.len() as u64) as usize / RING_BYTES;
     let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE);
 
@@ -142,13 +143,13 @@ pub fn serve(config: &Config) -> Result<(), Error> {
         let setup = Setup {
             listeners,
             terms: Arc::clone(&terms),
-            sessions_max,
+            limit: Arc::clone(&limit),
             rings_max,
             resolvers: resolvers.clone(),
         };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
-    announce(config, &cpus, &addresses, sessions_max);
+    announce(config, &cpus, &addresses, limit.max());
     gateway.run()
 }
 
@@ -191,32 +192,23 @@ fn is_missing_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-/// A reactor's share of the sessions that the descriptor limit, once raised, and the configuration
-/// allow.
-fn sessions_per_reactor(
-    config: &Config,
-    reactors: usize,
-    addresses: usize,
-) -> Result<usize, Error> {
+/// The sessions that the descriptor limit, once raised, and the configuration allow.
+fn session_limit(config: &Config, reactors: usize, addresses: usize) -> Result<usize, Error> {
     let limit = sys::raise_descriptor_limit()
         .map_err(|it| Error::System("raise the limit of open files", it))?;
-    let overhead =
-        DESCRIPTORS_RESERVED + reactors as u64 * (DESCRIPTORS_PER_REACTOR + addresses as u64);
-    let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION / reactors as u64;
+    let overhead = DESCRIPTORS_RESERVED + (reactors * (DESCRIPTORS_PER_REACTOR + addresses)) as u64;
+    let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION;
     if affordable == 0 {
-        let needed = overhead + DESCRIPTORS_PER_SESSION * reactors as u64;
-        return Err(Error::Descriptors { limit, needed });
+        return Err(Error::Descriptors { limit, needed: overhead + DESCRIPTORS_PER_SESSION });
     }
-    let affordable = (affordable as usize).min(SESSIONS_MAX);
-    let Some(wanted) = config.limit.sessions else { return Ok(affordable) };
-    let share = wanted.div_ceil(reactors);
-    if share > affordable {
+    let affordable = affordable.min(SESSIONS_MAX) as usize;
+    let wanted = config.limit.sessions.unwrap_or(affordable);
+    if wanted > affordable {
         log::warn!(
-            "limit.sessions = {wanted} is lowered to {}: {limit} open files allow no more",
-            affordable * reactors
+            "limit.sessions = {wanted} is lowered to {affordable}: {limit} files may be open"
         );
     }
-    Ok(share.min(affordable))
+    Ok(wanted.min(affordable))
 }
 
 fn announce(config: &Config, cpus: &[usize], addresses: &[SocketAddr], sessions_max: usize) {
@@ -226,7 +218,7 @@ fn announce(config: &Config, cpus: &[usize], addresses: &[SocketAddr], sessions_
         env!("CARGO_PKG_VERSION"),
         cpus.len(),
         cpus.join(","),
-        sessions_max * cpus.len(),
+        sessions_max,
         if config.users.is_empty() { "no password asked" } else { "passwords required" }
     );
     for address in addresses {
@@ -366,8 +358,9 @@ impl Gateway {
     }
 }
 
-/// Writes a line to the standard error, whatever the log level: somebody asked for it.
-fn say(line: &dyn fmt::Display) {
+/// Writes a line to the standard error, in one piece and whatever the log level: somebody asked
+/// for it.
+fn say(summary: &Summary<'_>) {
     // With nobody there to read it there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = io::stderr().write_all(format!("{summary}\n").as_bytes());
 }

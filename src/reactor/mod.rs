@@ -29,7 +29,7 @@ use self::timers::Timers;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
 use crate::outcome::Outcome;
-use crate::policy;
+use crate::policy::{self, SessionLimit};
 use crate::proto::canonical;
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
@@ -50,8 +50,8 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// What sessions must know of the configuration.
     pub terms: Arc<Terms>,
-    /// How many sessions it may have at a time.
-    pub sessions_max: usize,
+    /// How many sessions all reactors may have at a time.
+    pub limit: Arc<SessionLimit>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
     /// Where names are resolved.
@@ -65,7 +65,7 @@ pub struct Reactor {
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
     sessions: Slab<Entry>,
-    sessions_max: usize,
+    limit: Arc<SessionLimit>,
     cx: Context<Outside>,
     timers: Timers,
     due: Vec<usize>,
@@ -110,8 +110,8 @@ impl Reactor {
             listeners: setup.listeners,
             parked_until: None,
             // All of it now: growing would move every session in one tick.
-            sessions: Slab::with_capacity(setup.sessions_max),
-            sessions_max: setup.sessions_max,
+            sessions: Slab::with_capacity(setup.limit.max()),
+            limit: setup.limit,
             cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms),
             timers: Timers::new(now),
             due: Vec::new(),
@@ -167,7 +167,8 @@ impl Reactor {
             Service::Open | Service::Stopped => (None, None),
         };
         let starved = self.starved_since.map(|since| since + STARVED);
-        let last_clients = last_clients.filter(|_| !self.listeners.is_empty());
+        let accepting = !self.listeners.is_empty() && self.parked_until.is_none();
+        let last_clients = last_clients.filter(|_| accepting);
         let times = [self.timers.next(), self.parked_until, starved, last_clients, end];
         let next = times.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -243,6 +244,7 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
+        self.limit.close();
         let traffic = entry.session.close(&mut self.cx.buffers);
         self.counters.count_end(outcome, traffic);
         if self.parked_until.is_some() {
@@ -259,30 +261,52 @@ impl Reactor {
 
     fn accept(&mut self) {
         for index in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS_PER_TICK {
-                if !self.listeners[index].ready {
-                    break;
-                }
-                if self.sessions.len() >= self.sessions_max {
-                    return self.park_listeners();
-                }
-                match self.listeners[index].accept() {
-                    Ok((client, peer)) => self.admit(index, client, peer),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.listeners[index].ready = false;
-                    }
-                    Err(error) if is_exhaustion(&error) => return self.park_listeners(),
-                    // A client that is gone already, or an error that was its connection's.
-                    Err(_) => self.counters.accept_errors += 1,
-                }
+            if !self.accept_from(index) {
+                return self.park_listeners();
             }
         }
     }
 
-    fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr) {
+    /// Accepts from one listener until its queue is empty or it is time for the sessions. False:
+    /// nobody can be accepted now.
+    fn accept_from(&mut self, index: usize) -> bool {
+        let mut failures = 0;
+        for _ in 0..ACCEPTS_PER_TICK {
+            if !self.listeners[index].ready {
+                break;
+            }
+            if !self.limit.open() {
+                return false;
+            }
+            let (admitted, exhausted) = match self.listeners[index].accept() {
+                Ok((client, peer)) => (self.admit(index, client, peer), false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.listeners[index].ready = false;
+                    (false, false)
+                }
+                Err(error) if is_exhaustion(&error) => (false, true),
+                // A client that is gone already, or an error that was its connection's.
+                Err(_) => {
+                    failures += 1;
+                    (false, false)
+                }
+            };
+            if !admitted {
+                self.limit.close();
+            }
+            if exhausted {
+                return false;
+            }
+        }
+        self.counters.accept_errors += failures as u64;
+        failures < ACCEPTS_PER_TICK
+    }
+
+    /// Makes a session of a client that may have one.
+    fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr) -> bool {
         if !policy::admits_client(&self.listeners[listener].clients, canonical(peer.ip())) {
             self.counters.clients_denied += 1;
-            return;
+            return false;
         }
         let vacancy = self.sessions.vacant_entry();
         let slot = vacancy.key();
@@ -290,7 +314,7 @@ impl Reactor {
         if let Err(error) = self.poll.registry().register(&mut client, token.into(), INTERESTS) {
             log::debug!("cannot watch a client: {error}");
             self.counters.accept_errors += 1;
-            return;
+            return false;
         }
         let session = Session::new(client, token, &self.cx);
         if let Some(when) = session.wake_at() {
@@ -298,6 +322,7 @@ impl Reactor {
         }
         vacancy.insert(Entry { session, ready: false, starved: false });
         self.counters.accepted += 1;
+        true
     }
 
     /// Gives each session that had yielded a turn; one that yields again waits for the next tick.
@@ -452,4 +477,15 @@ impl Reactor {
 /// Whether an accept failed for want of something that others may give back.
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle session is this, two kernel sockets, and a timer's node: nothing is behind a pointer.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Entry>() <= 320, "{} bytes", size_of::<Entry>());
+    }
 }

@@ -1,4 +1,3 @@
-use std::io;
 use std::net::SocketAddr;
 use std::vec;
 
@@ -51,10 +50,11 @@ impl<S: Socket> Connecting<S> {
         self.refusal.map_or(reason, |earlier| earlier.most_informative(reason))
     }
 
-    pub(super) fn advance<N>(&mut self, cx: &mut Context<N>, slot: usize) -> Attempted<S>
-    where
-        N: Net<Socket = S>,
-    {
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        slot: usize,
+    ) -> Attempted<S> {
         loop {
             let Some(attempt) = self.attempt.take() else {
                 if !self.start_next(cx, slot) {
@@ -79,10 +79,7 @@ impl<S: Socket> Connecting<S> {
     }
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
-    fn start_next<N>(&mut self, cx: &mut Context<N>, slot: usize) -> bool
-    where
-        N: Net<Socket = S>,
-    {
+    fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, slot: usize) -> bool {
         while let Some(address) = self.addresses.next() {
             match start(cx, slot, address) {
                 Ok(attempt) => {
@@ -100,19 +97,15 @@ impl<S: Socket> Connecting<S> {
     }
 }
 
-fn start<N>(
+fn start<N: Net>(
     cx: &mut Context<N>,
     slot: usize,
     address: SocketAddr,
-) -> Result<Attempt<N::Socket>, Refusal>
-where
-    N: Net,
-{
+) -> Result<Attempt<N::Socket>, Refusal> {
     if !policy::permits_target(address.ip()) {
         return Err(Refusal::Denied);
     }
     let token = cx.token(Role::Target, slot);
-    let connected: io::Result<N::Socket> = cx.net.connect(address, token);
-    let target = connected.map_err(|error| Refusal::of_connect(&error))?;
+    let target = cx.net.connect(address, token).map_err(|error| Refusal::of_connect(&error))?;
     Ok(Attempt { target: Endpoint::new(target), address, token })
 }

@@ -3,7 +3,7 @@ use crate::proto::Request;
 use crate::relay::{Buffers, Endpoint, Received, Ring, Socket};
 use crate::session::negotiation::{Negotiation, Phase, Step};
 use crate::session::outbox::Outbox;
-use crate::session::{Context, Pending};
+use crate::session::{Context, Net, Pending};
 
 /// A client that has not finished asking: its socket, and the bytes of an incomplete message.
 pub(super) struct Handshake<S> {
@@ -43,7 +43,11 @@ impl<S: Socket> Handshake<S> {
         &mut self.client
     }
 
-    pub(super) fn advance<N>(&mut self, cx: &mut Context<N>, outbox: &mut Outbox) -> Heard {
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        outbox: &mut Outbox,
+    ) -> Heard {
         loop {
             if let Some(heard) = self.step(cx, outbox) {
                 return heard;
@@ -68,7 +72,11 @@ impl<S: Socket> Handshake<S> {
     }
 
     /// Takes the messages that are complete in the inbox, until one ends the handshake.
-    fn step<N>(&mut self, cx: &mut Context<N>, outbox: &mut Outbox) -> Option<Heard> {
+    fn step(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        outbox: &mut Outbox,
+    ) -> Option<Heard> {
         loop {
             let inbox = self.inbox.as_mut()?;
             match self.negotiation.step(inbox.bytes(), &cx.terms.users) {

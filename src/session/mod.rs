@@ -2,7 +2,7 @@
 //!
 //! A [`Session`] is told facts (`handle_*`: an event, an answer, a deadline) and says what it needs
 //! next ([`Turn`], [`wake_at`](Session::wake_at)). It reaches the world through [`Net`] and
-//! [`Socket`](crate::relay::Socket) only, so that the simulator drives the code the reactor drives.
+//! [`Socket`] only, so that the simulator drives the code the reactor drives.
 //!
 //! The leaf modules own one state each and report what happened; what comes of it is decided here:
 //!
@@ -143,7 +143,7 @@ enum State<S> {
 
 impl<S: Socket> Session<S> {
     /// A session with a client that has just been accepted; `client` is what its events come under.
-    pub fn new<N>(socket: S, client: Token, cx: &Context<N>) -> Session<S> {
+    pub fn new(socket: S, client: Token, cx: &Context<impl Net<Socket = S>>) -> Session<S> {
         Session {
             state: State::Negotiating(Handshake::new(socket)),
             client,
@@ -156,30 +156,24 @@ impl<S: Socket> Session<S> {
     }
 
     /// The poll reported something under `token`.
-    pub fn handle_event<N>(
+    pub fn handle_event(
         &mut self,
-        cx: &mut Context<N>,
+        cx: &mut Context<impl Net<Socket = S>>,
         token: Token,
         readiness: Readiness,
-    ) -> Turn
-    where
-        N: Net<Socket = S>,
-    {
+    ) -> Turn {
         let Some(endpoint) = self.endpoint(token) else { return Turn::Wait };
         endpoint.handle_readiness(readiness);
         self.advance(cx)
     }
 
     /// The resolver has answered the question asked under `token`.
-    pub fn handle_answer<N>(
+    pub fn handle_answer(
         &mut self,
-        cx: &mut Context<N>,
+        cx: &mut Context<impl Net<Socket = S>>,
         token: Token,
         answer: Result<Vec<IpAddr>, Refusal>,
-    ) -> Turn
-    where
-        N: Net<Socket = S>,
-    {
+    ) -> Turn {
         if self.other != Some(token) {
             return Turn::Wait;
         }
@@ -198,10 +192,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// [`wake_at`](Self::wake_at) has come.
-    pub fn handle_deadline<N>(&mut self, cx: &mut Context<N>) -> Turn
-    where
-        N: Net<Socket = S>,
-    {
+    pub fn handle_deadline(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
         let now = cx.now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.deadline)
@@ -217,10 +208,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// It may go on: it had yielded, or there is a ring.
-    pub fn handle_turn<N>(&mut self, cx: &mut Context<N>) -> Turn
-    where
-        N: Net<Socket = S>,
-    {
+    pub fn handle_turn(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
         self.advance(cx)
     }
 
@@ -313,10 +301,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Does what can be done now.
-    fn advance<N>(&mut self, cx: &mut Context<N>) -> Turn
-    where
-        N: Net<Socket = S>,
-    {
+    fn advance(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
         loop {
             match &mut self.state {
                 State::Negotiating(handshake) => match handshake.advance(cx, &mut self.outbox) {
@@ -371,10 +356,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// A well-formed request: does what it asks, or says that we do not.
-    fn meet<N>(&mut self, cx: &mut Context<N>, request: Request)
-    where
-        N: Net<Socket = S>,
-    {
+    fn meet(&mut self, cx: &mut Context<impl Net<Socket = S>>, request: Request) {
         let State::Negotiating(handshake) = mem::replace(&mut self.state, State::Over) else {
             unreachable!("only a negotiation ends in a request");
         };
@@ -391,10 +373,13 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn resolve<N>(&mut self, cx: &mut Context<N>, pending: Pending<S>, name: &Name, port: u16)
-    where
-        N: Net<Socket = S>,
-    {
+    fn resolve(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        pending: Pending<S>,
+        name: &Name,
+        port: u16,
+    ) {
         let token = cx.token(Role::Answer, self.client.slot());
         self.deadline = cx.after(cx.terms.timeout.resolve);
         match cx.net.resolve(name, token, self.deadline) {
@@ -406,13 +391,23 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn connect<N>(&mut self, cx: &mut Context<N>, pending: Pending<S>, addresses: Vec<SocketAddr>) {
+    fn connect(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        pending: Pending<S>,
+        addresses: Vec<SocketAddr>,
+    ) {
         self.deadline = cx.after(cx.terms.timeout.connect);
         self.state = State::Connecting(Connecting::new(pending, addresses));
     }
 
     /// The target has answered: says so and opens the lanes.
-    fn grant<N>(&mut self, cx: &mut Context<N>, target: Endpoint<S>, bnd: SocketAddr) {
+    fn grant(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        target: Endpoint<S>,
+        bnd: SocketAddr,
+    ) {
         let State::Connecting(connecting) = mem::replace(&mut self.state, State::Over) else {
             unreachable!("only a connection that is being made is granted");
         };
@@ -424,7 +419,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// No target for a client that waits for one.
-    fn give_up<N>(&mut self, cx: &mut Context<N>, refusal: Refusal) {
+    fn give_up(&mut self, cx: &mut Context<impl Net<Socket = S>>, refusal: Refusal) {
         match mem::replace(&mut self.state, State::Over) {
             State::Resolving(pending, _) => self.refuse(cx, pending, refusal),
             State::Connecting(connecting) => {
@@ -435,7 +430,12 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn refuse<N>(&mut self, cx: &mut Context<N>, mut pending: Pending<S>, refusal: Refusal) {
+    fn refuse(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        mut pending: Pending<S>,
+        refusal: Refusal,
+    ) {
         let reply = Reply::Refused { dialect: pending.dialect, refusal };
         self.outbox.push(reply.encode().as_slice());
         pending.release(&mut cx.buffers);
@@ -443,7 +443,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// A client that is refused during its handshake; the answer is in the outbox.
-    fn dismiss<N>(&mut self, cx: &mut Context<N>, outcome: Outcome) {
+    fn dismiss(&mut self, cx: &mut Context<impl Net<Socket = S>>, outcome: Outcome) {
         let State::Negotiating(handshake) = mem::replace(&mut self.state, State::Over) else {
             unreachable!("only a negotiation is dismissed");
         };
@@ -452,7 +452,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// One side goes on sending to a side that is no more.
-    fn linger<N>(&mut self, cx: &mut Context<N>, side: Side, outcome: Outcome) {
+    fn linger(&mut self, cx: &mut Context<impl Net<Socket = S>>, side: Side, outcome: Outcome) {
         let State::Relaying(mut relay) = mem::replace(&mut self.state, State::Over) else {
             unreachable!("only a relay has two sides");
         };
@@ -469,7 +469,12 @@ impl<S: Socket> Session<S> {
         self.see_off(cx, peer, outcome);
     }
 
-    fn see_off<N>(&mut self, cx: &mut Context<N>, peer: Endpoint<S>, outcome: Outcome) {
+    fn see_off(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        peer: Endpoint<S>,
+        outcome: Outcome,
+    ) {
         self.other = None;
         let limit = cx.terms.timeout.closing.map_or(CLOSING_MAX, |it| it.min(CLOSING_MAX));
         self.deadline = cx.after(Some(limit));
@@ -477,7 +482,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// One side was reset: what it had sent goes to the other, then the reset does.
-    fn sever<N>(&mut self, cx: &mut Context<N>, side: Side) {
+    fn sever(&mut self, cx: &mut Context<impl Net<Socket = S>>, side: Side) {
         let State::Relaying(relay) = mem::replace(&mut self.state, State::Over) else {
             unreachable!("only a relay has two sides");
         };
@@ -494,10 +499,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// The state's deadline has come. `None`: things moved meanwhile, the deadline is a later one.
-    fn expire<N>(&mut self, cx: &mut Context<N>) -> Option<Turn>
-    where
-        N: Net<Socket = S>,
-    {
+    fn expire(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Option<Turn> {
         match &mut self.state {
             State::Negotiating(_) => Some(Turn::End(Outcome::HandshakeTimeout)),
             State::Resolving(..) => {
@@ -530,7 +532,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// When a relay in which nothing more moves ends.
-    fn relay_deadline<N>(&self, cx: &Context<N>) -> Option<Instant> {
+    fn relay_deadline(&self, cx: &Context<impl Net<Socket = S>>) -> Option<Instant> {
         let State::Relaying(relay) = &self.state else { return self.deadline };
         let timeout = if !self.outbox.is_empty() {
             cx.terms.timeout.handshake
@@ -542,7 +544,7 @@ impl<S: Socket> Session<S> {
         relay.active_at().checked_add(timeout?)
     }
 
-    fn pumped<N>(&mut self, cx: &Context<N>, pumped: Pumped) -> Turn {
+    fn pumped(&mut self, cx: &Context<impl Net<Socket = S>>, pumped: Pumped) -> Turn {
         // The deadline is brought forward at once, but put back only when it comes: moving a byte
         // touches no timer.
         self.deadline = earlier(self.deadline, self.relay_deadline(cx));

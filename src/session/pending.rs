@@ -19,7 +19,7 @@ impl<S: Socket> Pending<S> {
         if outbox.flush(&mut self.client) == Flushed::Broken {
             return true;
         }
-        self.client.end_reported() && self.ends_without_data(buffers)
+        self.client.is_reset() || (self.client.end_reported() && self.ends_without_data(buffers))
     }
 
     /// Receives early data as far as the inbox has room, looking for the end behind it.
