@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use support::origin::Service;
 use support::peer::{End, Peer, Received};
 use support::server::Server;
-use support::socks::{open_session, request_session};
+use support::socks::{connect_to, greeting, open_session, request_session};
 use support::{
     PATIENCE, assert_same_bytes, raise_descriptor_limit, random_bytes, session, wait_until,
 };
@@ -179,6 +179,37 @@ fn a_target_that_answers_and_closes_during_the_upload_is_heard() {
 }
 
 #[test]
+fn a_storm_of_short_lives_leaves_nothing_and_mixes_nothing_up() {
+    let server = Server::start(&[]);
+    let baseline = server.baseline();
+    let echo = Service::echo();
+    let storm_over = AtomicBool::new(false);
+    let (one_server, one_echo) = (&server, &echo);
+    thread::scope(|scope| {
+        let steady = scope.spawn(|| {
+            for seed in (0..).take_while(|_| !storm_over.load(Ordering::Relaxed)) {
+                let client = open_session(server.address(), echo.address());
+                let data = random_bytes(seed, 20_000);
+                assert_whole(&client.exchange(&data), &data);
+            }
+        });
+        let storm: Vec<_> = (0..4)
+            .map(|seed| {
+                scope.spawn(move || {
+                    (0..300).for_each(|turn| die_young(one_server, one_echo, seed * 300 + turn))
+                })
+            })
+            .collect();
+        for thread in storm {
+            thread.join().expect("a client that gives up does not panic");
+        }
+        storm_over.store(true, Ordering::Relaxed);
+        steady.join().expect("every steady session got its own bytes");
+    });
+    baseline.assert_restored();
+}
+
+#[test]
 fn one_hot_session_leaves_the_others_their_turn() {
     let server = Server::start(&["--workers", "1"]);
     let baseline = server.baseline();
@@ -231,6 +262,24 @@ fn assert_reset_arrives(sender: Peer, receiver: &Peer, data: &[u8]) {
         assert!(data.starts_with(&heard.bytes), "no prefix of the {} bytes sent", data.len());
         assert_eq!(heard.end, End::Reset, "after {} bytes of {}", heard.bytes.len(), data.len());
     });
+}
+
+/// A client that gives up somewhere between its first byte and the middle of its data.
+fn die_young(server: &Server, echo: &Service, seed: u64) {
+    let life = [
+        greeting(&[0]),
+        connect_to(echo.address()),
+        random_bytes(seed, (seed % 7) as usize * 10_000),
+    ]
+    .concat();
+    let client = Peer::connect(server.address());
+    // The server may have given up on us first.
+    let _ = client.try_send(&life[..seed as usize * 31 % life.len()]);
+    match seed % 3 {
+        0 => client.reset(),
+        1 => drop(client),
+        _ => client.fin(),
+    }
 }
 
 /// What the client hears while it uploads without end, and `target` does its part.

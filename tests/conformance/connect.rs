@@ -25,6 +25,7 @@ crate::rows! {
         c05_target_resets
         c05_client_resets_after_data
         c05_target_resets_after_data
+        n11_h02_reset_after_every_prefix
         q08_one_byte_at_a_time
         q40_half_close_right_behind_early_data;
     V6:
@@ -179,6 +180,18 @@ fn n11_fin_behind_a_bare_request_is_a_hang_up(bench: &Bench) {
     let client = bench.requesting(&connect_to((bench.host(), deaf.port()).into()));
     client.fin();
     client.expect_silent_close();
+}
+
+fn n11_h02_reset_after_every_prefix(bench: &Bench) {
+    let origin = Origin::start_everywhere();
+    let (prologue, _) = bench.pipelined_prologue();
+    let whole = [prologue, connect_to(bench.sees(&origin)), EARLY.to_vec()].concat();
+    for end in 0..=whole.len() {
+        let client = bench.client();
+        client.send(&whole[..end]);
+        client.reset();
+    }
+    bench.negotiated();
 }
 
 fn q46_close_while_connecting_cancels(bench: &Bench) {

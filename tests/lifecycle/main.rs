@@ -5,6 +5,7 @@ mod support;
 
 mod deadlines;
 mod hang_ups;
+mod limits;
 mod nameserver;
 mod reporting;
 mod starting;

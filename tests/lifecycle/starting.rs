@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::Signal;
+
 use crate::file;
 use crate::support::origin::Service;
 use crate::support::peer::Peer;
@@ -19,6 +21,22 @@ fn a_second_instance_on_the_port_is_refused() {
     let second = run(&["--listen", &address], &[]);
     assert_ne!(second.code, Some(0));
     assert!(second.stderr.contains(&address), "{}", second.stderr);
+    let (client, target) = session(&server);
+    finish(client, &target);
+}
+
+#[test]
+fn a_killed_server_is_back_on_its_port_at_once() {
+    let mut server = Server::start(&[]);
+    let address = server.address().to_string();
+    for _ in 0..5 {
+        let (client, target) = session(&server);
+        server.signal(Signal::KILL);
+        server.wait_exit();
+        server = Server::start(&["--listen", &address]);
+        // Both ends of the old session are still around, in the kernel's care.
+        drop((client, target));
+    }
     let (client, target) = session(&server);
     finish(client, &target);
 }
