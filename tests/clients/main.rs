@@ -1,0 +1,41 @@
+//! Real clients against the real binary. Each test needs its client, which `tests/run` installs;
+//! where the client is missing the test fails.
+
+mod curl;
+mod http;
+mod nc;
+mod program;
+mod proxychains;
+mod pysocks;
+mod ssh;
+mod stream;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::net::{Ipv6Addr, TcpListener};
+
+/// A user's name and password, as `-u` takes them.
+const LOGIN: &str = "alice:wonderland";
+
+/// Whether this host has the IPv6 loopback address. Where it has none, tests of IPv6 end at once.
+fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// A port of 127.0.0.1 that nothing listens on, held so that nothing will.
+struct ClosedPort(socket2::Socket);
+
+impl ClosedPort {
+    fn reserve() -> ClosedPort {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a socket");
+        let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any_port.into()).expect("the kernel has a port for us");
+        ClosedPort(socket)
+    }
+
+    fn port(&self) -> u16 {
+        let address = self.0.local_addr().expect("a bound socket has an address");
+        address.as_socket().expect("an internet address").port()
+    }
+}

@@ -1,0 +1,127 @@
+//! Every deadline ends its state, with the right answer and the right counter.
+
+use std::time::{Duration, Instant};
+
+use crate::nameserver::SilentNameserver;
+use crate::support::origin::{ClosedPort, DeafTarget};
+use crate::support::peer::Peer;
+use crate::support::server::Server;
+use crate::support::socks::{greeting, request_session};
+use crate::support::{finish, session};
+
+#[test]
+fn handshake_ends_every_state_before_the_request_without_a_reply() {
+    let server = Server::start_with_env(&[], &[("RINGSOCKS_TIMEOUT_HANDSHAKE", "300ms")]);
+    let baseline = server.baseline();
+    let unfinished = [&[][..], &[5], &[5, 1, 0], &[5, 1, 0, 5, 1, 0, 1, 127], &[4, 1, 0, 80]];
+    for message in unfinished {
+        let started = Instant::now();
+        let client = Peer::connect(server.address());
+        client.send(message);
+        if message.starts_with(&[5, 1, 0]) {
+            client.expect(&[5, 0]);
+        }
+        client.expect_silent_close();
+        assert!(started.elapsed() >= Duration::from_millis(300), "closed too early");
+    }
+    baseline.assert_restored();
+    server.wait_counter("handshake_timeout", unfinished.len() as u64);
+}
+
+#[test]
+fn handshake_is_one_deadline_and_not_one_per_byte() {
+    let server = Server::start_with_env(&[], &[("RINGSOCKS_TIMEOUT_HANDSHAKE", "1s")]);
+    let baseline = server.baseline();
+    let message = greeting(&[0; 255]);
+    let client = Peer::connect(server.address());
+    let mut sent = 0;
+    while client.is_silent_for(Duration::from_millis(100)) {
+        assert!(sent < message.len(), "the deadline moved with every byte");
+        // The connection may end while we send; the next look tells.
+        let _ = client.try_send(&message[sent..=sent]);
+        sent += 1;
+    }
+    drop(client);
+    baseline.assert_restored();
+    server.wait_counter("handshake_timeout", 1);
+}
+
+#[test]
+fn connect_answers_06() {
+    let server = Server::start_with_env(&[], &[("RINGSOCKS_TIMEOUT_CONNECT", "300ms")]);
+    let baseline = server.baseline();
+    let deaf = DeafTarget::start();
+    let client = request_session(server.address(), deaf.address());
+    client.expect_refused(6);
+    drop(client);
+    baseline.assert_restored();
+    server.wait_counter("refused_06", 1);
+}
+
+#[test]
+fn idle_resets_both_sides() {
+    let server = Server::start_with_env(&[], &[("RINGSOCKS_TIMEOUT_IDLE", "300ms")]);
+    let baseline = server.baseline();
+    let (client, target) = session(&server);
+    client.expect_reset();
+    target.expect_reset();
+    baseline.assert_restored();
+    server.wait_counter("idle_timeout", 1);
+}
+
+#[test]
+fn idle_starts_anew_with_every_byte() {
+    let server = Server::start_with_env(&[], &[("RINGSOCKS_TIMEOUT_IDLE", "2s")]);
+    let baseline = server.baseline();
+    let (client, target) = session(&server);
+    for _ in 0..15 {
+        client.expect_silence(Duration::from_millis(200));
+        target.send(b".");
+        client.expect(b".");
+    }
+    finish(client, &target);
+    baseline.assert_restored();
+    server.wait_counter("finished", 1);
+}
+
+#[test]
+fn half_closed_resets_what_is_left() {
+    let env = [("RINGSOCKS_TIMEOUT_HALF_CLOSED", "300ms")];
+    let server = Server::start_with_env(&[], &env);
+    let baseline = server.baseline();
+    let (client, target) = session(&server);
+    client.fin();
+    target.expect_eof();
+    client.expect_reset();
+    let (client, target) = session(&server);
+    target.fin();
+    client.expect_eof();
+    target.expect_reset();
+    drop(client);
+    baseline.assert_restored();
+    server.wait_counter("half_closed_timeout", 2);
+}
+
+#[test]
+fn closing_does_not_wait_for_a_client_that_never_closes() {
+    let server = Server::start_with_env(&[], &[("RINGSOCKS_TIMEOUT_CLOSING", "300ms")]);
+    let baseline = server.baseline();
+    let closed = ClosedPort::everywhere();
+    let client = request_session(server.address(), closed.address());
+    server.wait_counter("refused_05", 1);
+    baseline.assert_restored();
+    client.expect_refused(5);
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn resolve_answers_04() {
+    let nameserver = SilentNameserver::start();
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "300ms")]);
+    let baseline = server.baseline();
+    let client = nameserver.asking_client(&server);
+    client.expect_refused(4);
+    drop(client);
+    baseline.assert_restored();
+    server.wait_counter("refused_04", 1);
+}

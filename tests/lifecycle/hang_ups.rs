@@ -1,0 +1,86 @@
+//! Clients that go away, or never meant us.
+
+use crate::nameserver::SilentNameserver;
+use crate::support::origin::DeafTarget;
+use crate::support::peer::Peer;
+use crate::support::server::Server;
+use crate::support::socks::request_session;
+use crate::support::wait_until;
+
+#[test]
+fn close_while_connecting_frees_everything_at_once() {
+    assert_freed_by(drop);
+}
+
+#[test]
+fn reset_while_connecting_frees_everything_at_once() {
+    assert_freed_by(Peer::reset);
+}
+
+#[test]
+fn fin_while_connecting_frees_everything_at_once() {
+    assert_freed_by(|client| {
+        client.fin();
+        client.expect_silent_close();
+    });
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn close_while_resolving_frees_the_session_at_once() {
+    let nameserver = SilentNameserver::start();
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "1h")]);
+    let baseline = server.baseline();
+    drop(nameserver.asking_client(&server));
+    server.wait_counter("open", 0);
+    server.wait_counter("client_gone", 1);
+    // The question itself goes on until the system's resolver gives up.
+    baseline.assert_restored();
+}
+
+#[test]
+fn probes_cost_no_log_line() {
+    let server = Server::start(&["--log", "info"]);
+    let baseline = server.baseline();
+    let lines = server.stderr().len();
+    for _ in 0..20 {
+        drop(Peer::connect(server.address()));
+        Peer::connect(server.address()).reset();
+    }
+    server.wait_counters("40 probes have come and gone", |counters| {
+        (counters["accepted"], counters["open"]) == (40, 0)
+    });
+    let logged: Vec<String> = server.stderr().split_off(lines);
+    assert!(logged.iter().all(|line| line.contains("counters ")), "{logged:#?}");
+    assert_eq!(server.counters()["empty"], 40);
+    baseline.assert_restored();
+}
+
+#[test]
+fn noise_is_counted_once_each() {
+    let server = Server::start(&[]);
+    let baseline = server.baseline();
+    for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"SSH-2.0-x\r\n"] {
+        let client = Peer::connect(server.address());
+        client.send(noise);
+        client.expect_silent_close();
+    }
+    baseline.assert_restored();
+    assert_eq!(server.counters()["noise"], 3);
+}
+
+/// A client that hangs up while the target does not answer leaves nothing behind, long
+/// before any deadline of ours.
+fn assert_freed_by(hang_up: impl FnOnce(Peer)) {
+    let env = [("RINGSOCKS_TIMEOUT_CONNECT", "1h"), ("RINGSOCKS_TIMEOUT_CLOSING", "1h")];
+    let server = Server::start_with_env(&[], &env);
+    let baseline = server.baseline();
+    let deaf = DeafTarget::start();
+    let client = request_session(server.address(), deaf.address());
+    wait_until("one socket to the client, one to the target", || {
+        server.fds() == baseline.fds() + 2
+    });
+    hang_up(client);
+    baseline.assert_restored();
+    assert_eq!(server.counters()["client_gone"], 1);
+}

@@ -1,0 +1,364 @@
+//! The real binary as a child process: what it says, what it holds, and that it gives it back.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+
+/// How long a server may take until everything of a test is given back.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server, killed when dropped.
+pub struct Server {
+    child: Child,
+    /// The server itself, where `child` is only what started it.
+    pid: u32,
+    addresses: Vec<SocketAddr>,
+    stderr: Arc<Lines>,
+}
+
+impl Server {
+    /// Starts the binary and waits until it listens; on 127.0.0.1 and a port of the kernel's
+    /// choice unless `args` name an address or a file.
+    #[track_caller]
+    pub fn start(args: &[&str]) -> Server {
+        Server::start_with_env(args, &[])
+    }
+
+    /// As [`start`](Self::start), with environment variables such as `RINGSOCKS_TIMEOUT_IDLE`.
+    #[track_caller]
+    pub fn start_with_env(args: &[&str], env: &[(&str, &str)]) -> Server {
+        Server::spawn(command(args, env))
+    }
+
+    /// Starts any command that becomes the server or starts it as its only child.
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Server {
+        let listens = command.get_args().filter(|arg| *arg == "--listen").count().max(1);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let stderr = Lines::read_from(child.stderr.take().expect("stderr is piped"));
+        let mut server = Server { pid: child.id(), child, addresses: Vec::new(), stderr };
+        let mut next = 0;
+        while server.addresses.len() < listens {
+            let (at, line) = server.wait_line_from(next, "listening on ");
+            server.addresses.push(address_in(&line));
+            next = at + 1;
+        }
+        server.pid = only_child_of(server.pid).unwrap_or(server.pid);
+        server
+    }
+
+    /// The first address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.state.lock().unwrap().lines.clone()
+    }
+
+    /// Waits for a line of stderr that contains `text`.
+    #[track_caller]
+    pub fn wait_line(&self, text: &str) -> String {
+        self.wait_line_from(0, text).1
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid as i32).expect("a process has an id");
+        kill_process(pid, signal).expect("our own child can be signalled");
+    }
+
+    /// Every counter, as SIGUSR1 makes the server write them.
+    #[track_caller]
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let before = self.stderr().len();
+        self.signal(Signal::USR1);
+        counters_in(&self.wait_line_from(before, "counters ").1)
+    }
+
+    /// Waits until the counters are as `condition` wants them.
+    #[track_caller]
+    pub fn wait_counters(&self, what: &str, condition: impl Fn(&BTreeMap<String, u64>) -> bool) {
+        let deadline = Instant::now() + RESTORE_PATIENCE;
+        loop {
+            let counters = self.counters();
+            if condition(&counters) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never came true: {what}; last: {counters:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until one counter has this value.
+    #[track_caller]
+    pub fn wait_counter(&self, name: &str, value: u64) {
+        self.wait_counters(&format!("{name}={value}"), |counters| counters[name] == value);
+    }
+
+    /// Open descriptors.
+    pub fn fds(&self) -> usize {
+        fs::read_dir(self.proc("fd")).expect("the server runs").count()
+    }
+
+    /// Processor time used so far, user and system.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(self.proc("stat")).expect("the server runs");
+        // The second field is the program's name in parentheses; utime and stime are 14 and 15.
+        let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
+        let ticks: u64 = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("ticks are a number"))
+            .sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("the server runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib = line.split_whitespace().nth(1).expect("a size").parse::<u64>();
+        kib.expect("a number of KiB") * 1024
+    }
+
+    /// A file below /proc of the server.
+    pub fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.pid)
+    }
+
+    /// What the server holds now, to be compared with when a test is done.
+    #[track_caller]
+    pub fn baseline(&self) -> Baseline<'_> {
+        // The first look may open something for good (a log stream, a time zone file).
+        self.counters();
+        Baseline { server: self, fds: self.fds() }
+    }
+
+    /// Waits for the process to end by itself.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        match wait_exit(&mut self.child, RESTORE_PATIENCE) {
+            Some(status) => status,
+            None => {
+                panic!("still running after {RESTORE_PATIENCE:?}; stderr: {:#?}", self.stderr())
+            }
+        }
+    }
+
+    #[track_caller]
+    fn wait_line_from(&self, from: usize, text: &str) -> (usize, String) {
+        match self.stderr.wait(from, text) {
+            Some(found) => found,
+            None => panic!("no line with {text:?} in stderr: {:#?}", self.stderr()),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Either may have ended already.
+        if let (true, Some(pid)) = (self.pid != self.child.id(), Pid::from_raw(self.pid as i32)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a server held before a test.
+pub struct Baseline<'a> {
+    server: &'a Server,
+    fds: usize,
+}
+
+impl Baseline<'_> {
+    /// Descriptors when the baseline was taken.
+    pub fn fds(&self) -> usize {
+        self.fds
+    }
+
+    /// Every descriptor, session and ring comes back, sooner or later.
+    #[track_caller]
+    pub fn assert_restored(&self) {
+        let deadline = Instant::now() + RESTORE_PATIENCE;
+        loop {
+            let counters = self.server.counters();
+            let (fds, open, rings) =
+                (self.server.fds(), counters["open"], counters["rings_in_use"]);
+            if (fds, open, rings) == (self.fds, 0, 0) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not back at the baseline after {RESTORE_PATIENCE:?}: {fds} descriptors of {}, \
+                 {open} sessions, {rings} rings; {counters:?}",
+                self.fds
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// How a run of the binary that is not meant to serve ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the binary until it ends by itself.
+#[track_caller]
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
+    let mut command = command(args, env);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let stdout = Lines::read_from(child.stdout.take().expect("stdout is piped"));
+    let stderr = Lines::read_from(child.stderr.take().expect("stderr is piped"));
+    let status = wait_exit(&mut child, PATIENCE);
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (stdout, stderr) = (stdout.all(), stderr.all());
+    match status {
+        Some(status) => Ended { code: status.code(), stdout, stderr },
+        None => panic!("{args:?} did not end by itself\nstdout: {stdout}\nstderr: {stderr}"),
+    }
+}
+
+/// The binary's path.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_ringsocks")
+}
+
+/// The counters of a line `... counters open=1 accepted=2 ...`.
+pub fn counters_in(line: &str) -> BTreeMap<String, u64> {
+    let (_, pairs) = line.split_once("counters ").expect("a line of counters");
+    pairs
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='))
+        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+        .collect()
+}
+
+fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args);
+    let names_address = args.iter().any(|arg| matches!(*arg, "--listen" | "-c" | "check"));
+    if !names_address {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    for name in own_variables() {
+        command.env_remove(name);
+    }
+    command.envs(env.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+/// The server's variables in our own environment, which no test wants to inherit.
+fn own_variables() -> impl Iterator<Item = OsString> {
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.to_string_lossy().starts_with("RINGSOCKS_"))
+}
+
+fn address_in(line: &str) -> SocketAddr {
+    let (_, rest) = line.split_once("listening on ").expect("a line about listening");
+    let text = rest.split_whitespace().next().unwrap_or_default().trim_end_matches([',', '.']);
+    text.parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
+}
+
+fn only_child_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+fn wait_exit(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+/// Lines of a pipe, kept as they come.
+#[derive(Default)]
+struct Lines {
+    state: Mutex<LinesState>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct LinesState {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn read_from(pipe: impl Read + Send + 'static) -> Arc<Lines> {
+        let lines = Arc::new(Lines::default());
+        let kept = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                kept.update(|state| state.lines.push(String::from_utf8_lossy(&line).into_owned()));
+            }
+            kept.update(|state| state.ended = true);
+        });
+        lines
+    }
+
+    /// The first line from number `from` on that contains `text`; none if the pipe ends first.
+    fn wait(&self, from: usize, text: &str) -> Option<(usize, String)> {
+        let found = |state: &LinesState| {
+            state
+                .lines
+                .iter()
+                .enumerate()
+                .skip(from)
+                .find(|(_, line)| line.contains(text))
+                .map(|(at, line)| (at, line.clone()))
+        };
+        let state = self.state.lock().unwrap();
+        let (state, _) = self
+            .grown
+            .wait_timeout_while(state, PATIENCE, |state| !state.ended && found(state).is_none())
+            .unwrap();
+        found(&state)
+    }
+
+    /// Everything, once the pipe has ended.
+    fn all(&self) -> String {
+        let state = self.state.lock().unwrap();
+        let (state, _) =
+            self.grown.wait_timeout_while(state, PATIENCE, |state| !state.ended).unwrap();
+        state.lines.join("\n")
+    }
+
+    fn update(&self, change: impl FnOnce(&mut LinesState)) {
+        change(&mut self.state.lock().unwrap());
+        self.grown.notify_all();
+    }
+}
