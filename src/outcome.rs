@@ -108,15 +108,13 @@ pub enum Outcome {
     IdleTimeout,
     /// One direction had ended and nothing moved in the other for its timeout.
     HalfClosedTimeout,
-    /// Reset to free ring memory: it had been stalled the longest when none was left.
-    Evicted,
     /// Still open when the server's drain time was over.
     Drained,
 }
 
 impl Outcome {
     /// How many outcomes there are: the length of a table indexed by [`index`](Self::index).
-    pub const COUNT: usize = 13 + Refusal::ALL.len();
+    pub const COUNT: usize = 12 + Refusal::ALL.len();
 
     /// Every outcome there is; `ALL[i].index() == i`.
     pub const ALL: [Outcome; Outcome::COUNT] = {
@@ -133,7 +131,6 @@ impl Outcome {
             Outcome::TargetReset,
             Outcome::IdleTimeout,
             Outcome::HalfClosedTimeout,
-            Outcome::Evicted,
             Outcome::Drained,
         ];
         let mut i = 0;
@@ -163,9 +160,8 @@ impl Outcome {
             Outcome::TargetReset => 8,
             Outcome::IdleTimeout => 9,
             Outcome::HalfClosedTimeout => 10,
-            Outcome::Evicted => 11,
-            Outcome::Drained => 12,
-            Outcome::Refused(refusal) => 12 + refusal.rep() as usize,
+            Outcome::Drained => 11,
+            Outcome::Refused(refusal) => 11 + refusal.rep() as usize,
         }
     }
 }
@@ -184,7 +180,6 @@ impl fmt::Display for Outcome {
             Outcome::TargetReset => "target_reset",
             Outcome::IdleTimeout => "idle_timeout",
             Outcome::HalfClosedTimeout => "half_closed_timeout",
-            Outcome::Evicted => "evicted",
             Outcome::Drained => "drained",
             Outcome::Refused(refusal) => return write!(f, "refused_{:02x}", refusal.rep()),
         })

@@ -1,6 +1,6 @@
 //! May it: the gates that clients and targets pass.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ipnet::IpNet;
@@ -42,11 +42,30 @@ pub fn admits_client(clients: &[IpNet], peer: IpAddr) -> bool {
     clients.is_empty() || clients.iter().any(|network| network.contains(&peer))
 }
 
-/// Whether an address may be connected to. It is asked of the very address that goes to the call.
+/// Whether an address may be connected to. It is asked of the very address that goes to the call;
+/// `listeners` are ours.
 ///
-/// Linux takes the unspecified address for the host itself: nobody means that by it.
-pub fn permits_target(target: IpAddr) -> bool {
-    !target.is_unspecified()
+/// Linux takes the unspecified address for the host itself: nobody means that by it. A session with
+/// ourselves would be one with ourselves again.
+pub fn permits_target(listeners: &[SocketAddr], target: SocketAddr) -> bool {
+    let is_ours = |listener: &SocketAddr| {
+        let wildcard = listener.ip().is_unspecified()
+            && listener.is_ipv4() == target.is_ipv4()
+            && target.ip().is_loopback();
+        listener.port() == target.port() && (listener.ip() == target.ip() || wildcard)
+    };
+    !target.ip().is_unspecified() && !listeners.iter().any(is_ours)
+}
+
+/// Whether a connection from `local` has reached ourselves: what only the routing knew. An address
+/// of this host is connected to from that same address.
+pub fn is_loop(listeners: &[SocketAddr], local: SocketAddr, target: SocketAddr) -> bool {
+    let is_wildcard = |listener: &SocketAddr| {
+        listener.ip().is_unspecified()
+            && listener.is_ipv4() == target.is_ipv4()
+            && listener.port() == target.port()
+    };
+    local.ip() == target.ip() && listeners.iter().any(is_wildcard)
 }
 
 #[cfg(test)]
@@ -71,10 +90,32 @@ mod tests {
         assert!(limit.open() && !limit.open());
     }
 
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn the_unspecified_address_is_no_target() {
-        assert!(!permits_target("0.0.0.0".parse().unwrap()));
-        assert!(!permits_target("::".parse().unwrap()));
-        assert!(permits_target("127.0.0.1".parse().unwrap()));
+        assert!(!permits_target(&[], address("0.0.0.0:80")));
+        assert!(!permits_target(&[], address("[::]:80")));
+        assert!(permits_target(&[], address("127.0.0.1:80")));
+    }
+
+    #[test]
+    fn our_own_listeners_are_no_targets() {
+        let exact = [address("127.0.0.1:1080"), address("[::1]:1080")];
+        assert!(!permits_target(&exact, address("127.0.0.1:1080")));
+        assert!(!permits_target(&exact, address("[::1]:1080")));
+        assert!(permits_target(&exact, address("127.0.0.2:1080")));
+        assert!(permits_target(&exact, address("127.0.0.1:1081")));
+        assert!(!is_loop(&exact, address("192.0.2.1:5000"), address("192.0.2.1:1080")));
+
+        let wildcard = [address("0.0.0.0:1080")];
+        assert!(!permits_target(&wildcard, address("127.0.0.2:1080")));
+        assert!(permits_target(&wildcard, address("[::1]:1080")));
+        assert!(permits_target(&wildcard, address("192.0.2.1:1080")));
+        assert!(is_loop(&wildcard, address("192.0.2.1:5000"), address("192.0.2.1:1080")));
+        assert!(!is_loop(&wildcard, address("192.0.2.1:5000"), address("192.0.2.1:1081")));
+        assert!(!is_loop(&wildcard, address("192.0.2.1:5000"), address("192.0.2.2:1080")));
     }
 }

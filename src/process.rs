@@ -48,13 +48,6 @@ pub enum Error {
     Config(config::Error),
     /// The users cannot log in.
     Users(UsersError),
-    /// `limit.buffers` is not enough for this many reactors.
-    Buffers {
-        /// What is configured, in bytes.
-        bytes: u64,
-        /// How many share it.
-        reactors: usize,
-    },
     /// The descriptor limit does not allow a single session.
     Descriptors {
         /// The hard limit of open descriptors.
@@ -72,9 +65,7 @@ impl Error {
     /// The process's exit status: 78 (`EX_CONFIG`) where the configuration is to blame.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Error::Config(_) | Error::Users(_) | Error::Buffers { .. } => {
-                config::Error::EXIT_STATUS
-            }
+            Error::Config(_) | Error::Users(_) => config::Error::EXIT_STATUS,
             Error::Descriptors { .. } | Error::Listen(..) | Error::System(..) => 1,
         }
     }
@@ -85,12 +76,6 @@ impl fmt::Display for Error {
         match self {
             Error::Config(error) => error.fmt(f),
             Error::Users(error) => error.fmt(f),
-            Error::Buffers { bytes, reactors } => write!(
-                f,
-                "limit.buffers = {bytes} B is too little for {reactors} workers: each needs two \
-                 rings of {RING_BYTES} B\n  hint: raise it to {} B or run fewer workers",
-                2 * RING_BYTES * reactors
-            ),
             Error::Descriptors { limit, needed } => write!(
                 f,
                 "a limit of {limit} open files leaves none for sessions: {needed} are needed at \
@@ -121,19 +106,17 @@ impl error::Error for Error {}
 /// Checks that the configuration can run on this machine, without running it: its reactors' CPUs.
 pub fn check(config: &Config) -> Result<Vec<usize>, Error> {
     let allowed = sys::allowed_cpus().map_err(|it| Error::System("read the CPU affinity", it))?;
-    let cpus = config.reactor_cpus(&allowed).map_err(Error::Config)?;
-    if config.limit.buffers < (2 * RING_BYTES * cpus.len()) as u64 {
-        return Err(Error::Buffers { bytes: config.limit.buffers, reactors: cpus.len() });
-    }
-    Ok(cpus)
+    config.reactor_cpus(&allowed).map_err(Error::Config)
 }
 
 /// Serves until a signal says stop.
 pub fn serve(config: &Config) -> Result<(), Error> {
     let cpus = check(config)?;
-    let terms = Arc::new(compile_terms(config)?);
+    let users = compile_users(config)?;
     let (addresses, shares) = listen(config, cpus.len())?;
     let limit = Arc::new(SessionLimit::new(session_limit(config, cpus.len(), addresses.len())?));
+    let timeout = config.timeout.clone();
+    let terms = Arc::new(Terms { users, timeout, listeners: addresses.clone() });
     let rings_max = (config.limit.buffers / cpus.len() as u64) as usize / RING_BYTES;
     let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE);
 
@@ -153,9 +136,9 @@ pub fn serve(config: &Config) -> Result<(), Error> {
     gateway.run()
 }
 
-fn compile_terms(config: &Config) -> Result<Terms, Error> {
+fn compile_users(config: &Config) -> Result<Users, Error> {
     let users = config.users.iter().map(|(name, password)| (name, password.expose()));
-    Ok(Terms { users: Users::new(users).map_err(Error::Users)?, timeout: config.timeout.clone() })
+    Users::new(users).map_err(Error::Users)
 }
 
 /// Binds every address for every reactor, then listens on all: nobody accepts before.

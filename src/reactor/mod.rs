@@ -1,8 +1,7 @@
 //! One single-threaded event loop: it accepts, and gives each session what it waits for.
 //!
-//! A tick takes events first, then the sessions that had yielded, then deadlines, then whoever
-//! waits for a ring. Everything in a tick is bounded, so that nobody waits for somebody else's
-//! work.
+//! A tick takes events first, then the sessions that had yielded, then deadlines. Everything in a
+//! tick is bounded, so that nobody waits for somebody else's work.
 
 pub mod timers;
 
@@ -39,8 +38,6 @@ use crate::token::{Role, Token};
 const ACCEPTS_PER_TICK: usize = 64;
 /// How long parked listeners wait at most: a descriptor may have come free anywhere.
 const PARKED: Duration = Duration::from_millis(100);
-/// How long a session may wait for a ring before the one that has stalled the longest loses its.
-const STARVED: Duration = Duration::from_millis(250);
 /// How long the kernel retries a SYN that was dropped when we stopped: nobody is half-way in after.
 const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
@@ -70,8 +67,6 @@ pub struct Reactor {
     timers: Timers,
     due: Vec<usize>,
     ready: VecDeque<Token>,
-    starved: VecDeque<Token>,
-    starved_since: Option<Instant>,
     counters: Counters,
     service: Service,
 }
@@ -80,8 +75,6 @@ struct Entry {
     session: Session<TcpStream>,
     /// Whether it stands in the ready queue.
     ready: bool,
-    /// Whether it stands in the queue for a ring.
-    starved: bool,
 }
 
 /// Whether clients are served.
@@ -116,8 +109,6 @@ impl Reactor {
             timers: Timers::new(now),
             due: Vec::new(),
             ready: VecDeque::new(),
-            starved: VecDeque::new(),
-            starved_since: None,
             counters: Counters::default(),
             service: Service::Open,
         };
@@ -151,7 +142,6 @@ impl Reactor {
         self.accept();
         self.give_turns();
         self.expire();
-        self.feed_starved();
         self.resume_listeners()?;
         self.stop_if_due();
         Ok(())
@@ -166,10 +156,9 @@ impl Reactor {
             Service::Stopping(last_clients, end) => (Some(last_clients), Some(end)),
             Service::Open | Service::Stopped => (None, None),
         };
-        let starved = self.starved_since.map(|since| since + STARVED);
         let accepting = !self.listeners.is_empty() && self.parked_until.is_none();
         let last_clients = last_clients.filter(|_| accepting);
-        let times = [self.timers.next(), self.parked_until, starved, last_clients, end];
+        let times = [self.timers.next(), self.parked_until, last_clients, end];
         let next = times.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
@@ -227,11 +216,6 @@ impl Reactor {
             Turn::Yield => {
                 entry.ready = true;
                 self.ready.push_back(entry.session.client_token());
-            }
-            Turn::Starve if entry.starved => {}
-            Turn::Starve => {
-                entry.starved = true;
-                self.starved.push_back(entry.session.client_token());
             }
         }
         match entry.session.wake_at() {
@@ -320,7 +304,7 @@ impl Reactor {
         if let Some(when) = session.wake_at() {
             self.timers.set(slot, when);
         }
-        vacancy.insert(Entry { session, ready: false, starved: false });
+        vacancy.insert(Entry { session, ready: false });
         self.counters.accepted += 1;
         true
     }
@@ -343,47 +327,6 @@ impl Reactor {
             self.with_session(slot, |session, cx| session.handle_deadline(cx));
         }
         self.due = due;
-    }
-
-    /// Wakes as many sessions as there are rings for, first come first served. If there are none
-    /// for too long, the session that has stalled the longest pays.
-    fn feed_starved(&mut self) {
-        let rings = self.cx.buffers.rings_left();
-        if rings > 0 {
-            self.starved_since = None;
-        }
-        let mut woken = 0;
-        while woken < rings
-            && let Some(token) = self.starved.pop_front()
-        {
-            if let Some(entry) = self.entry(token) {
-                entry.starved = false;
-                entry.ready = true;
-                self.ready.push_back(token);
-                woken += 1;
-            }
-        }
-        if self.starved.is_empty() {
-            self.starved_since = None;
-            return;
-        }
-        let since = *self.starved_since.get_or_insert(self.cx.now);
-        if self.cx.now >= since + STARVED {
-            self.starved_since = None;
-            self.evict_longest_stalled();
-        }
-    }
-
-    fn evict_longest_stalled(&mut self) {
-        let stalled = self
-            .sessions
-            .iter()
-            .filter_map(|(slot, entry)| entry.session.stalled_since().map(|since| (since, slot)));
-        if let Some((since, slot)) = stalled.min()
-            && self.cx.now.saturating_duration_since(since) >= STARVED
-        {
-            self.abort(slot, Outcome::Evicted);
-        }
     }
 
     fn entry(&mut self, client: Token) -> Option<&mut Entry> {

@@ -68,6 +68,10 @@ impl Socket for TcpStream {
         self.read(into)
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        TcpStream::peek(self, into)
+    }
+
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
     }

@@ -14,18 +14,29 @@ pub struct Buffers {
     rings: Pool,
     rings_max: usize,
     inboxes: Pool,
+    scratch: Box<[u8]>,
 }
 
 impl Buffers {
     /// Buffers of at most `rings_max` rings. Each session needs at most one inbox, so that limiting
     /// sessions limits inboxes: 1 KiB each.
     pub fn new(rings_max: usize) -> Buffers {
-        Buffers { rings: Pool::new(RING_BYTES), rings_max, inboxes: Pool::new(INBOX_BYTES) }
+        Buffers {
+            rings: Pool::new(RING_BYTES),
+            rings_max,
+            inboxes: Pool::new(INBOX_BYTES),
+            scratch: vec![0; RING_BYTES].into(),
+        }
     }
 
     /// A ring for a lane, or `None` if all are in use.
     pub fn ring(&mut self) -> Option<Ring> {
         (self.rings_left() > 0).then(|| self.rings.take())
+    }
+
+    /// Room for bytes that nobody has to keep: what is left when all rings are in use.
+    pub fn scratch(&mut self) -> &mut [u8] {
+        &mut self.scratch
     }
 
     /// An inbox for a negotiation.

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 pub trait Socket {
     /// Receives into `into`, which is not empty; 0 is the end of the stream.
     fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Receives into `into`, which is not empty, and leaves it all to be received again.
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Sends some of `bytes`, which is not empty.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Throws away up to `max` received bytes; 0 is the end of the stream.
@@ -38,7 +40,7 @@ pub struct Readiness {
     pub error: bool,
 }
 
-/// What [`Endpoint::recv`] and [`Endpoint::discard`] found.
+/// What [`Endpoint::recv`], [`Endpoint::peek`] and [`Endpoint::discard`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// This many bytes, at least one.
@@ -119,6 +121,16 @@ impl<S: Socket> Endpoint<S> {
         self.receive(wanted, |socket| socket.recv(into))
     }
 
+    /// Receives into `into`, which is not empty, and leaves it all to be received again.
+    pub fn peek(&mut self, into: &mut [u8]) -> Received {
+        let wanted = into.len();
+        let peeked = self.receive(wanted, |socket| socket.peek(into));
+        if let Received::Bytes(_) = peeked {
+            self.readable = true;
+        }
+        peeked
+    }
+
     /// Throws away up to `max` received bytes.
     pub fn discard(&mut self, max: usize) -> Received {
         self.receive(max, |socket| socket.discard(max))
@@ -136,7 +148,10 @@ impl<S: Socket> Endpoint<S> {
                     return Sent::Bytes(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_shortage(&error) => self.writable = false,
+                Err(error) if is_shortage(&error) => {
+                    self.writable = false;
+                    self.starved |= error.kind() != io::ErrorKind::WouldBlock;
+                }
                 Err(error) => {
                     self.latch(&error);
                     return Sent::Broken;
@@ -187,7 +202,7 @@ impl<S: Socket> Endpoint<S> {
         self.fault != Fault::Sound
     }
 
-    /// Whether the kernel was out of memory when we received: no edge will tell when it is not.
+    /// Whether the kernel was out of memory when we tried: no edge will tell when it is not.
     pub fn is_starved(&self) -> bool {
         self.starved
     }
@@ -235,7 +250,7 @@ impl<S: Socket> Endpoint<S> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_shortage(&error) => {
                     self.readable = false;
-                    self.starved = error.kind() != io::ErrorKind::WouldBlock;
+                    self.starved |= error.kind() != io::ErrorKind::WouldBlock;
                 }
                 Err(error) => {
                     self.latch(&error);

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::{Buffers, Endpoint, Received, Ring, Sent, Socket};
 
 /// One direction of a session: the bytes under way from a source to a sink, and how far it is.
@@ -7,7 +5,6 @@ pub struct Lane {
     ring: Option<Ring>,
     flow: Flow,
     bytes: u64,
-    moved_at: Instant,
 }
 
 /// How far a lane is.
@@ -41,15 +38,18 @@ pub enum Pumped {
     Blocked,
     /// There is more to move, but the allowance is used up: no edge will tell.
     Yielded,
-    /// There is something to receive, but no ring to put it in.
-    Starved,
 }
 
 /// What one turn of a session may spend, so that a busy session does not starve the others.
 pub struct Work {
-    now: Instant,
     bytes: usize,
     moved: bool,
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work::new()
+    }
 }
 
 impl Work {
@@ -59,8 +59,8 @@ impl Work {
     const CALL_BYTES: usize = Work::TURN_BYTES / 16;
 
     /// A fresh allowance.
-    pub fn new(now: Instant) -> Work {
-        Work { now, bytes: Work::TURN_BYTES, moved: false }
+    pub fn new() -> Work {
+        Work { bytes: Work::TURN_BYTES, moved: false }
     }
 
     /// Whether anything moved.
@@ -78,19 +78,19 @@ impl Work {
 }
 
 impl Lane {
-    /// A lane with nothing under way.
-    pub fn new(now: Instant) -> Lane {
-        Lane { ring: None, flow: Flow::Open, bytes: 0, moved_at: now }
-    }
-
-    /// A lane with bytes that came before it was opened: a client's early data.
-    pub fn with_early(early: Option<Ring>, now: Instant) -> Lane {
-        Lane { ring: early, ..Lane::new(now) }
+    /// A lane for what comes after these bytes: a client's early data.
+    pub fn new(early: Option<Ring>) -> Lane {
+        Lane { ring: early, flow: Flow::Open, bytes: 0 }
     }
 
     /// How far it is.
     pub fn flow(&self) -> Flow {
         self.flow
+    }
+
+    /// Whether the source was reset, whatever of it the sink has.
+    pub fn is_severed(&self) -> bool {
+        matches!(self.flow, Flow::Flushing(Ending::Reset) | Flow::Severed)
     }
 
     /// How many bytes have been handed to the sink.
@@ -101,11 +101,6 @@ impl Lane {
     /// Whether bytes wait for the sink.
     pub fn is_pending(&self) -> bool {
         self.ring.is_some()
-    }
-
-    /// Since when it has held a buffer without moving anything, if it holds one.
-    pub fn stalled_since(&self) -> Option<Instant> {
-        self.ring.as_ref().map(|_| self.moved_at)
     }
 
     /// Gives back what it holds.
@@ -125,7 +120,6 @@ impl Lane {
                 Sent::Bytes(n) => {
                     ring.consume(n);
                     self.bytes += n as u64;
-                    self.moved_at = work.now;
                     work.moved = true;
                 }
                 Sent::Blocked => return,
@@ -145,29 +139,75 @@ impl Lane {
         }
     }
 
-    /// Receives once. `None`: it went well, go on.
+    /// Receives once.
     fn fill<S: Socket>(
         &mut self,
         source: &mut Endpoint<S>,
+        sink: &mut Endpoint<S>,
         buffers: &mut Buffers,
         work: &mut Work,
-    ) -> Option<Pumped> {
+    ) {
         if self.ring.is_none() {
             self.ring = buffers.ring();
-            self.moved_at = work.now;
         }
-        let Some(ring) = &mut self.ring else { return Some(Pumped::Starved) };
+        let Some(ring) = &mut self.ring else {
+            return self.carry(source, sink, buffers.scratch(), work);
+        };
         match source.recv(ring.room()) {
             Received::Bytes(n) => {
                 ring.fill(n);
                 work.moved = true;
                 work.spend(n);
             }
-            Received::Blocked => {}
+            received => self.handle_end(received),
+        }
+    }
+
+    /// Moves bytes without a ring to keep what the sink does not take: they leave the source's
+    /// kernel only when they are in the sink's. It costs a call more, but no memory.
+    fn carry<S: Socket>(
+        &mut self,
+        source: &mut Endpoint<S>,
+        sink: &mut Endpoint<S>,
+        scratch: &mut [u8],
+        work: &mut Work,
+    ) {
+        let n = match source.peek(scratch) {
+            Received::Bytes(n) => n,
+            received => return self.handle_end(received),
+        };
+        match sink.send(&scratch[..n]) {
+            Sent::Bytes(n) => {
+                self.bytes += n as u64;
+                work.moved = true;
+                work.spend(n);
+                self.drop_sent(source, n);
+            }
+            Sent::Blocked => {}
+            Sent::Broken => self.flow = Flow::Discarding,
+        }
+    }
+
+    /// Takes from the source what the sink has been sent.
+    fn drop_sent<S: Socket>(&mut self, source: &mut Endpoint<S>, mut sent: usize) {
+        while sent > 0 {
+            match source.discard(sent) {
+                Received::Bytes(n) => sent -= n,
+                // What was peeked at is there. If it is not, sending it again would be worse.
+                Received::Blocked | Received::End | Received::Reset => {
+                    self.flow = Flow::Flushing(Ending::Reset);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_end(&mut self, received: Received) {
+        match received {
             Received::End => self.flow = Flow::Flushing(Ending::Fin),
             Received::Reset => self.flow = Flow::Flushing(Ending::Reset),
+            Received::Bytes(_) | Received::Blocked => {}
         }
-        None
     }
 
     fn discard<S: Socket>(&mut self, source: &mut Endpoint<S>, work: &mut Work) {
@@ -197,9 +237,7 @@ pub fn pump<S: Socket>(
                 if work.is_spent() {
                     return Pumped::Yielded;
                 }
-                if let Some(stop) = lane.fill(source, buffers, work) {
-                    return stop;
-                }
+                lane.fill(source, sink, buffers, work);
             }
             Flow::Flushing(Ending::Fin) if !lane.is_pending() => {
                 sink.finish();

@@ -62,18 +62,14 @@ impl<S: Socket> Connecting<S> {
                 }
                 continue;
             };
-            if let Some(error) = attempt.target.error() {
-                self.fail(Refusal::of_connect(&error));
-            } else if attempt.target.is_writable() {
-                match attempt.target.local_addr() {
-                    Ok(bnd) if bnd == attempt.address => self.fail(Refusal::ConnectionRefused),
-                    Ok(bnd) => return Attempted::Connected { target: attempt.target, bnd },
-                    Err(error) => self.fail(Refusal::of_connect(&error)),
-                }
-            } else {
+            if !attempt.target.is_writable() {
                 let token = attempt.token;
                 self.attempt = Some(attempt);
                 return Attempted::Waiting(token);
+            }
+            match attempt.finish(&cx.terms.listeners) {
+                Ok((target, bnd)) => return Attempted::Connected { target, bnd },
+                Err(refusal) => self.fail(refusal),
             }
         }
     }
@@ -97,12 +93,30 @@ impl<S: Socket> Connecting<S> {
     }
 }
 
+impl<S: Socket> Attempt<S> {
+    /// The connected target and our end of it, or why there is none.
+    fn finish(self, listeners: &[SocketAddr]) -> Result<(Endpoint<S>, SocketAddr), Refusal> {
+        if let Some(error) = self.target.error() {
+            return Err(Refusal::of_connect(&error));
+        }
+        let bnd = self.target.local_addr().map_err(|error| Refusal::of_connect(&error))?;
+        if bnd == self.address {
+            // Where nobody listens, a connection from that very port reaches itself.
+            return Err(Refusal::ConnectionRefused);
+        }
+        if policy::is_loop(listeners, bnd, self.address) {
+            return Err(Refusal::Denied);
+        }
+        Ok((self.target, bnd))
+    }
+}
+
 fn start<N: Net>(
     cx: &mut Context<N>,
     slot: usize,
     address: SocketAddr,
 ) -> Result<Attempt<N::Socket>, Refusal> {
-    if !policy::permits_target(address.ip()) {
+    if !policy::permits_target(&cx.terms.listeners, address) {
         return Err(Refusal::Denied);
     }
     let token = cx.token(Role::Target, slot);

@@ -47,6 +47,8 @@ pub struct Terms {
     pub users: Users,
     /// How long each state may last.
     pub timeout: Timeouts,
+    /// Where we listen: nobody is connected to us by ourselves.
+    pub listeners: Vec<SocketAddr>,
 }
 
 impl<N> Context<N> {

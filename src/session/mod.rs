@@ -55,8 +55,6 @@ pub enum Turn {
     Wait,
     /// Another turn, after the others have had theirs.
     Yield,
-    /// A ring, when one comes back; then another turn.
-    Starve,
     /// Nothing: it is over.
     End(Outcome),
 }
@@ -155,7 +153,7 @@ impl<S: Socket> Session<S> {
         self.advance(cx)
     }
 
-    /// It may go on: it had yielded, or there is a ring.
+    /// It may go on: it had yielded.
     pub fn handle_turn(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
         self.advance(cx)
     }
@@ -209,15 +207,6 @@ impl<S: Socket> Session<S> {
             State::Relaying(_) => Stage::Relaying,
             State::Severing(_) => Stage::Severing,
             State::Closing(_) | State::Between => Stage::Closing,
-        }
-    }
-
-    /// Since when it has held a ring without moving a byte of it, if it holds one.
-    pub fn stalled_since(&self) -> Option<Instant> {
-        match &self.state {
-            State::Relaying(relay) => earlier(relay.up.stalled_since(), relay.down.stalled_since()),
-            State::Severing(severing) => severing.lane.stalled_since(),
-            _ => None,
         }
     }
 
@@ -332,7 +321,6 @@ impl<S: Socket> Session<S> {
             Relayed::Over(outcome) => Turn::End(outcome),
             Relayed::Unacknowledged => self.poll_acknowledgement(cx.now),
             Relayed::Pumped(Pumped::Yielded) => Turn::Yield,
-            Relayed::Pumped(Pumped::Starved) => Turn::Starve,
             Relayed::Pumped(Pumped::Blocked) if relay.needs_another_look() => {
                 self.wait_and_look_again(cx.now)
             }
@@ -346,10 +334,9 @@ impl<S: Socket> Session<S> {
         cx: &mut Context<impl Net<Socket = S>>,
         mut severing: Severing<S>,
     ) -> Next<S> {
-        let turn = match severing.advance(&mut cx.buffers, cx.now) {
+        let turn = match severing.advance(&mut cx.buffers) {
             Severed::Over => Turn::End(severing.outcome()),
             Severed::Pumped(Pumped::Yielded) => Turn::Yield,
-            Severed::Pumped(Pumped::Starved) => Turn::Starve,
             Severed::Pumped(Pumped::Blocked) => self.poll_acknowledgement(cx.now),
         };
         Next::Stay(State::Severing(severing), turn)
@@ -421,7 +408,7 @@ impl<S: Socket> Session<S> {
         let Pending { client, early, dialect } = pending;
         self.outbox.push(Reply::Granted { dialect, bnd }.encode().as_slice());
         self.deadline = None;
-        State::Relaying(Relay::new(client, target, Lane::with_early(early, cx.now), cx.now))
+        State::Relaying(Relay::new(client, target, Lane::new(early), cx.now))
     }
 
     fn refuse(

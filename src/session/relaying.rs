@@ -53,7 +53,7 @@ impl<S: Socket> Relay<S> {
         up: Lane,
         now: Instant,
     ) -> Relay<S> {
-        Relay { client, target, up, down: Lane::new(now), active_at: now }
+        Relay { client, target, up, down: Lane::new(None), active_at: now }
     }
 
     /// What it has carried.
@@ -74,8 +74,12 @@ impl<S: Socket> Relay<S> {
 
     /// Whether something waits that no edge may ever tell of.
     pub(super) fn needs_another_look(&self) -> bool {
-        self.up.is_pending()
-            || self.down.is_pending()
+        let stuck = |source: &Endpoint<S>, lane: &Lane, sink: &Endpoint<S>| {
+            let waiting = source.is_readable() && !sink.is_writable();
+            lane.is_pending() || (waiting && lane.flow() == Flow::Open)
+        };
+        stuck(&self.client, &self.up, &self.target)
+            || stuck(&self.target, &self.down, &self.client)
             || self.client.is_starved()
             || self.target.is_starved()
     }
@@ -89,7 +93,7 @@ impl<S: Socket> Relay<S> {
         if outbox.flush(&mut self.client) == Flushed::Blocked {
             return Relayed::Pumped(Pumped::Blocked);
         }
-        let (mut work_up, mut work_down) = (Work::new(now), Work::new(now));
+        let (mut work_up, mut work_down) = (Work::new(), Work::new());
         let Relay { client, target, up, down, .. } = self;
         let pumped_up = pump(client, up, target, buffers, &mut work_up);
         let pumped_down = pump(target, down, client, buffers, &mut work_down);
@@ -100,10 +104,10 @@ impl<S: Socket> Relay<S> {
     }
 
     fn verdict(&self, up: Pumped, down: Pumped) -> Relayed {
-        if self.client.is_reset() {
+        if self.client.is_reset() || self.up.is_severed() {
             return Relayed::Reset(Side::Client);
         }
-        if self.target.is_reset() {
+        if self.target.is_reset() || self.down.is_severed() {
             return Relayed::Reset(Side::Target);
         }
         let (unheard, outcome) = match (self.up.flow(), self.down.flow()) {
@@ -117,7 +121,7 @@ impl<S: Socket> Relay<S> {
         }
         match most_urgent(up, down) {
             Pumped::Yielded => Relayed::Pumped(Pumped::Yielded),
-            Pumped::Starved | Pumped::Blocked => Relayed::Unacknowledged,
+            Pumped::Blocked => Relayed::Unacknowledged,
         }
     }
 
@@ -197,8 +201,8 @@ impl<S: Socket> Severing<S> {
         if side == self.side { &mut self.source } else { &mut self.sink }
     }
 
-    pub(super) fn advance(&mut self, buffers: &mut Buffers, now: Instant) -> Severed {
-        let mut work = Work::new(now);
+    pub(super) fn advance(&mut self, buffers: &mut Buffers) -> Severed {
+        let mut work = Work::new();
         let pumped = pump(&mut self.source, &mut self.lane, &mut self.sink, buffers, &mut work);
         let handed_over = !matches!(self.lane.flow(), Flow::Open | Flow::Flushing(_));
         if handed_over && self.sink.is_acknowledged() {
@@ -209,11 +213,7 @@ impl<S: Socket> Severing<S> {
     }
 }
 
-/// What the session needs most: a turn, then a ring, then news.
+/// What the session needs most: a turn, or only news.
 fn most_urgent(one: Pumped, other: Pumped) -> Pumped {
-    match (one, other) {
-        (Pumped::Yielded, _) | (_, Pumped::Yielded) => Pumped::Yielded,
-        (Pumped::Starved, _) | (_, Pumped::Starved) => Pumped::Starved,
-        (Pumped::Blocked, Pumped::Blocked) => Pumped::Blocked,
-    }
+    if one == Pumped::Yielded { one } else { other }
 }
