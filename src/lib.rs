@@ -10,6 +10,7 @@
 //! |---|---|
 //! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end |
 //! | reactor, one a CPU, pinned ([`reactor`]) | accepts, negotiates, connects, relays, keeps the deadlines; never blocks |
+//! | log ([`logging`]) | writes the lines of the others: a stopped reader stops nobody |
 //! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`; later password hashes, PAM and GSSAPI |
 //!
 //! Reactors share [`session::Terms`] (read only) and one count of open sessions. Letters reach them
@@ -26,7 +27,7 @@
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
 //! | [`auth`] · [`policy`] · [`relay`] · [`offload`] | who is it · may it · move bytes · blocking work | hashes, PAM, GSSAPI · rules · splice, sealing |
 //! | [`proto`] | bytes ⇄ values: no socket, no clock | dns, UDP headers |
-//! | [`config`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | access log |
+//! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | access log |
 //! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulator (`tests/simulation`)
@@ -82,6 +83,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod logging;
 pub mod metrics;
 pub mod offload;
 pub mod outcome;

@@ -1,31 +1,51 @@
 //! The `ringsocks` binary: arguments in, exit status out.
 
 use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use ringsocks::config::{self, Args, Config};
-use ringsocks::process;
+use ringsocks::logging::LogWriter;
+use ringsocks::process::{self, Error, Plan};
+use ringsocks::sys;
 
 fn main() -> ExitCode {
+    sys::configure_system_resolver();
     let args = Args::parse();
     let config = match Config::load(&args, env::vars_os()) {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string(), config::Error::EXIT_STATUS),
     };
-    env_logger::Builder::new().filter_level(config.log).init();
-    let result = if args.is_check() {
-        process::check(&config).map(|cpus| print!("{config}\n# reactors on CPUs {cpus:?}\n"))
-    } else {
-        process::serve(&config)
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    if args.is_check() { check(&config) } else { serve(&config) }
+}
+
+fn check(config: &Config) -> ExitCode {
+    match Plan::new(config) {
+        Ok(plan) => match writeln!(io::stdout(), "{config}\n# {plan}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("cannot write: {error}"), 1),
+        },
         Err(error) => fail(&error.to_string(), error.exit_status()),
     }
 }
 
+fn serve(config: &Config) -> ExitCode {
+    let log = match LogWriter::start(config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
+    };
+    let result = Plan::new(config).and_then(|plan| process::serve(plan, &log));
+    let status = result.as_ref().err().map_or(0, Error::exit_status);
+    if let Err(error) = result {
+        log.say(&format!("ringsocks: {error}"));
+    }
+    log.finish();
+    ExitCode::from(status)
+}
+
 fn fail(message: &str, status: u8) -> ExitCode {
-    eprintln!("ringsocks: {message}");
+    // Nobody may be there to read it; the status says it too.
+    let _ = writeln!(io::stderr(), "ringsocks: {message}");
     ExitCode::from(status)
 }

@@ -1,12 +1,14 @@
 //! Work that may block, on threads of its own: a reactor never waits for it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use crate::outcome::Refusal;
+use crate::sys;
 
 /// A job, which says its result by itself.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -22,6 +24,8 @@ pub struct Pool {
 
 struct Shared {
     name: &'static str,
+    /// Where the threads may run: who starts one may be pinned.
+    cpus: Vec<usize>,
     threads_max: usize,
     queue_max: usize,
     state: Mutex<State>,
@@ -40,11 +44,12 @@ struct State {
 pub struct Full;
 
 impl Pool {
-    /// A pool that has started nothing yet; `name` is its threads'.
-    pub fn new(name: &'static str, threads_max: usize, queue_max: usize) -> Pool {
-        let state = Mutex::default();
-        let shared = Shared { name, threads_max, queue_max, state, arrived: Condvar::new() };
-        Pool { shared: Arc::new(shared) }
+    /// A pool that has started nothing yet; `name` is its threads'. They will run where the calling
+    /// thread may.
+    pub fn new(name: &'static str, threads_max: usize, queue_max: usize) -> io::Result<Pool> {
+        let (cpus, state) = (sys::allowed_cpus()?, Mutex::default());
+        let shared = Shared { name, cpus, threads_max, queue_max, state, arrived: Condvar::new() };
+        Ok(Pool { shared: Arc::new(shared) })
     }
 
     /// Queues a job. It is dropped unrun if it is not begun by `deadline`.
@@ -75,6 +80,9 @@ impl Pool {
 
 impl Shared {
     fn work(&self) {
+        if let Err(error) = sys::run_on(&self.cpus) {
+            log::warn!("a thread of {} shares a reactor's CPU: {error}", self.name);
+        }
         loop {
             let (deadline, job) = self.next();
             if deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn jobs_are_done() {
-        let pool = Pool::new("test", 2, 100);
+        let pool = Pool::new("test", 2, 100).unwrap();
         let (done, results) = mpsc::channel();
         for n in 0..50 {
             let done = done.clone();
@@ -131,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_while_all_threads_are_stuck() {
-        let pool = Pool::new("test", 1, 2);
+        let pool = Pool::new("test", 1, 2).unwrap();
         let (begun, has_begun) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let stuck = move || {
@@ -148,12 +156,25 @@ mod tests {
 
     #[test]
     fn what_is_too_late_is_not_begun() {
-        let pool = Pool::new("test", 1, 10);
+        let pool = Pool::new("test", 1, 10).unwrap();
         let (done, results) = mpsc::channel();
         let (late, in_time) = (done.clone(), done);
         pool.submit(Some(Instant::now()), Box::new(move || late.send("late").unwrap())).unwrap();
         pool.submit(None, Box::new(move || in_time.send("in time").unwrap())).unwrap();
         assert_eq!(results.recv_timeout(PATIENCE), Ok("in time"));
+    }
+
+    #[test]
+    fn a_pinned_thread_does_not_pin_the_pool() {
+        let everywhere = sys::allowed_cpus().unwrap();
+        let pool = Pool::new("test", 1, 1).unwrap();
+        let (done, results) = mpsc::channel();
+        let pinned = thread::spawn(move || {
+            sys::run_on(&[sys::allowed_cpus().unwrap()[0]]).unwrap();
+            pool.submit(None, Box::new(move || done.send(sys::allowed_cpus().unwrap()).unwrap()))
+        });
+        pinned.join().unwrap().unwrap();
+        assert_eq!(results.recv_timeout(PATIENCE), Ok(everywhere));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::error;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -16,6 +16,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::auth::{Users, UsersError};
 use crate::config::{self, Config};
+use crate::logging::LogWriter;
 use crate::metrics::{Report, Summary};
 use crate::offload::Pool;
 use crate::policy::SessionLimit;
@@ -103,26 +104,58 @@ impl fmt::Display for Error {
 
 impl error::Error for Error {}
 
-/// Checks that the configuration can run on this machine, without running it: its reactors' CPUs.
-pub fn check(config: &Config) -> Result<Vec<usize>, Error> {
-    let allowed = sys::allowed_cpus().map_err(|it| Error::System("read the CPU affinity", it))?;
-    config.reactor_cpus(&allowed).map_err(Error::Config)
+/// What a configuration comes to on this machine.
+pub struct Plan<'a> {
+    config: &'a Config,
+    users: Users,
+    /// Of each reactor.
+    cpus: Vec<usize>,
+    sessions_max: usize,
+}
+
+impl Plan<'_> {
+    /// Makes out what would run, or why it would not.
+    pub fn new(config: &Config) -> Result<Plan<'_>, Error> {
+        let users = config.users.iter().map(|(name, password)| (name, password.expose()));
+        let users = Users::new(users).map_err(Error::Users)?;
+        let allowed =
+            sys::allowed_cpus().map_err(|it| Error::System("read the CPU affinity", it))?;
+        let cpus = config.reactor_cpus(&allowed).map_err(Error::Config)?;
+        let sessions_max = session_limit(config, cpus.len())?;
+        Ok(Plan { config, users, cpus, sessions_max })
+    }
+}
+
+impl fmt::Display for Plan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpus: Vec<String> = self.cpus.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "{} reactors on CPUs {}, {} sessions at most, {}",
+            self.cpus.len(),
+            cpus.join(","),
+            self.sessions_max,
+            if self.users.is_empty() { "no password asked" } else { "passwords required" }
+        )
+    }
 }
 
 /// Serves until a signal says stop.
-pub fn serve(config: &Config) -> Result<(), Error> {
-    let cpus = check(config)?;
-    let users = compile_users(config)?;
-    let (addresses, shares) = listen(config, cpus.len())?;
-    let limit = Arc::new(SessionLimit::new(session_limit(config, cpus.len(), addresses.len())?));
-    let timeout = config.timeout.clone();
-    let terms = Arc::new(Terms { users, timeout, listeners: addresses.clone() });
-    let rings_max = (config.limit.buffers / cpus.len() as u64) as usize / RING_BYTES;
-    let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE);
+pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
+    // First of all, for a signal that comes early must not find its default.
+    let mut gateway = Gateway::new(plan.config.drain, log.clone())
+        .map_err(|it| Error::System("watch for signals", it))?;
+    let groups = take_addresses(plan.config, plan.cpus.len())?;
+    let addresses: Vec<SocketAddr> = groups.iter().map(|(group, _)| group.address).collect();
+    log::info!("ringsocks {}: {plan}", env!("CARGO_PKG_VERSION"));
 
-    let mut gateway =
-        Gateway::new(config.drain).map_err(|it| Error::System("watch for signals", it))?;
-    for (&cpu, listeners) in cpus.iter().zip(shares) {
+    let limit = Arc::new(SessionLimit::new(plan.sessions_max));
+    let rings_max = (plan.config.limit.buffers / plan.cpus.len() as u64) as usize / RING_BYTES;
+    let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
+        .map_err(|it| Error::System("read the CPU affinity", it))?;
+    let timeout = plan.config.timeout.clone();
+    let terms = Arc::new(Terms { users: plan.users, timeout, listeners: addresses.clone() });
+    for (&cpu, listeners) in plan.cpus.iter().zip(listen(groups, plan.cpus.len())?) {
         let setup = Setup {
             listeners,
             terms: Arc::clone(&terms),
@@ -132,43 +165,45 @@ pub fn serve(config: &Config) -> Result<(), Error> {
         };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
-    announce(config, &cpus, &addresses, limit.max());
+    announce(&addresses);
     gateway.run()
 }
 
-fn compile_users(config: &Config) -> Result<Users, Error> {
-    let users = config.users.iter().map(|(name, password)| (name, password.expose()));
-    Users::new(users).map_err(Error::Users)
-}
+/// An address that is taken, and who may connect to it.
+type Taken = (Group, Arc<[IpNet]>);
 
-/// Binds every address for every reactor, then listens on all: nobody accepts before.
-fn listen(
-    config: &Config,
-    reactors: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), Error> {
-    let mut groups: Vec<(Group, Arc<[IpNet]>)> = Vec::new();
-    for listen in &config.listen {
-        let clients: Arc<[IpNet]> = listen.clients.clone().into();
-        for (address, required) in listen.address.sockets() {
-            match Group::bind(address, reactors) {
-                Ok(group) => groups.push((group, Arc::clone(&clients))),
-                Err(error) if !required && is_missing_family(&error) => {
-                    log::info!("not listening on {address}: this host has no IPv6");
-                }
-                Err(error) => return Err(Error::Listen(address, error)),
+/// Takes every address for every reactor. The wildcards come first: who has one has all.
+fn take_addresses(config: &Config, reactors: usize) -> Result<Vec<Taken>, Error> {
+    let mut wanted: Vec<_> = config
+        .listen
+        .iter()
+        .flat_map(|listen| listen.address.sockets().map(move |socket| (socket, &listen.clients)))
+        .collect();
+    wanted.sort_by_key(|((address, _), _)| !address.ip().is_unspecified());
+    let mut groups: Vec<Taken> = Vec::new();
+    for ((address, required), clients) in wanted {
+        let claimed = groups.iter().map(|(group, _)| group).find(|group| group.covers(address));
+        match Group::take(address, reactors, claimed) {
+            Ok(group) => groups.push((group, clients.clone().into())),
+            Err(error) if !required && is_missing_family(&error) => {
+                log::info!("not listening on {address}: this host has no IPv6");
             }
+            Err(error) => return Err(Error::Listen(address, error)),
         }
     }
+    Ok(groups)
+}
+
+/// Opens every address, and gives each reactor its share of all.
+fn listen(groups: Vec<Taken>, reactors: usize) -> Result<Vec<Vec<Listener>>, Error> {
     let mut shares: Vec<Vec<Listener>> = Vec::new();
     shares.resize_with(reactors, Vec::new);
-    let mut addresses = Vec::new();
     for (group, clients) in groups {
         let address = group.address;
         let listeners = group.listen(&clients).map_err(|it| Error::Listen(address, it))?;
-        addresses.push(address);
         shares.iter_mut().zip(listeners).for_each(|(share, listener)| share.push(listener));
     }
-    Ok((addresses, shares))
+    Ok(shares)
 }
 
 fn is_missing_family(error: &io::Error) -> bool {
@@ -176,9 +211,11 @@ fn is_missing_family(error: &io::Error) -> bool {
 }
 
 /// The sessions that the descriptor limit, once raised, and the configuration allow.
-fn session_limit(config: &Config, reactors: usize, addresses: usize) -> Result<usize, Error> {
+fn session_limit(config: &Config, reactors: usize) -> Result<usize, Error> {
     let limit = sys::raise_descriptor_limit()
         .map_err(|it| Error::System("raise the limit of open files", it))?;
+    let addresses: usize =
+        config.listen.iter().map(|listen| listen.address.sockets().count()).sum();
     let overhead = DESCRIPTORS_RESERVED + (reactors * (DESCRIPTORS_PER_REACTOR + addresses)) as u64;
     let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION;
     if affordable == 0 {
@@ -194,16 +231,7 @@ fn session_limit(config: &Config, reactors: usize, addresses: usize) -> Result<u
     Ok(wanted.min(affordable))
 }
 
-fn announce(config: &Config, cpus: &[usize], addresses: &[SocketAddr], sessions_max: usize) {
-    let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
-    log::info!(
-        "ringsocks {}: {} reactors on CPUs {}, {} sessions at most, {}",
-        env!("CARGO_PKG_VERSION"),
-        cpus.len(),
-        cpus.join(","),
-        sessions_max,
-        if config.users.is_empty() { "no password asked" } else { "passwords required" }
-    );
+fn announce(addresses: &[SocketAddr]) {
     for address in addresses {
         log::info!("listening on {address}");
     }
@@ -230,6 +258,7 @@ struct Gateway {
     reactors: Vec<Arc<Mailbox>>,
     ended: Ended,
     reports: Vec<Report>,
+    log: LogWriter,
     /// When everything is over, told to stop: by then the reactors have ended, or never will.
     over_at: Option<Instant>,
 }
@@ -242,7 +271,7 @@ struct Ended {
 }
 
 impl Gateway {
-    fn new(drain: Duration) -> io::Result<Gateway> {
+    fn new(drain: Duration, log: LogWriter) -> io::Result<Gateway> {
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -250,7 +279,7 @@ impl Gateway {
         let (sender, receiver) = mpsc::channel();
         let ended = Ended { waker, sender, receiver };
         let (reactors, reports) = (Vec::new(), Vec::new());
-        Ok(Gateway { poll, signals, drain, reactors, ended, reports, over_at: None })
+        Ok(Gateway { poll, signals, drain, reactors, ended, reports, log, over_at: None })
     }
 
     fn start_reactor(&mut self, cpu: usize, setup: Setup) -> io::Result<()> {
@@ -258,7 +287,7 @@ impl Gateway {
         let mailbox = reactor.mailbox();
         let (waker, sender) = (Arc::clone(&self.ended.waker), self.ended.sender.clone());
         let run = move || {
-            if let Err(error) = sys::pin_thread(cpu) {
+            if let Err(error) = sys::run_on(&[cpu]) {
                 log::warn!("cannot pin a reactor to CPU {cpu}: {error}");
             }
             // Nobody listens any more only if the process is ending.
@@ -273,8 +302,15 @@ impl Gateway {
 
     fn run(mut self) -> Result<(), Error> {
         let mut events = Events::with_capacity(8);
-        while self.reports.len() < self.reactors.len() {
+        loop {
+            while let Ok(report) = self.ended.receiver.try_recv() {
+                // Without it a share of the clients would wait for ever, so it ends the process.
+                self.reports.push(report.map_err(|it| Error::System("run a reactor", it))?);
+            }
             let patience = self.over_at.map(|at| at.saturating_duration_since(Instant::now()));
+            if self.reports.len() == self.reactors.len() {
+                break;
+            }
             if patience == Some(Duration::ZERO) {
                 log::error!("a reactor does not end: leaving it");
                 break;
@@ -285,26 +321,20 @@ impl Gateway {
             }
             let signals: Vec<i32> = self.signals.pending().collect();
             signals.into_iter().for_each(|signal| self.handle_signal(signal));
-            while let Ok(report) = self.ended.receiver.try_recv() {
-                // Without it a share of the clients would wait for ever, so it ends the process.
-                self.reports.push(report.map_err(|it| Error::System("run a reactor", it))?);
-            }
         }
-        say(&Summary(&self.reports));
+        self.log.say(&Summary(&self.reports).to_string());
         Ok(())
     }
 
     fn handle_signal(&mut self, signal: i32) {
         match signal {
             SIGTERM | SIGINT if self.over_at.is_none() => {
-                log::info!(
-                    "stopping: sessions may go on for {}; a second signal ends them",
-                    humantime::format_duration(self.drain)
-                );
                 self.stop(Instant::now() + self.drain);
+                let drain = humantime::format_duration(self.drain);
+                log::info!("stopping: sessions may go on for {drain}; a second signal ends them");
             }
             SIGTERM | SIGINT => self.stop(Instant::now()),
-            SIGUSR1 => say(&Summary(&self.ask_reactors())),
+            SIGUSR1 => self.log.say(&Summary(&self.ask_reactors()).to_string()),
             _ => {
                 log::info!("nothing is re-read on this signal: restart to change the configuration")
             }
@@ -339,11 +369,4 @@ impl Gateway {
         }
         reports
     }
-}
-
-/// Writes a line to the standard error, in one piece and whatever the log level: somebody asked
-/// for it.
-fn say(summary: &Summary<'_>) {
-    // With nobody there to read it there is nobody to tell.
-    let _ = io::stderr().write_all(format!("{summary}\n").as_bytes());
 }

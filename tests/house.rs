@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// itself.
 const LAYERS: [&[&str]; 8] = [
     &["sys", "outcome", "token"],
-    &["config", "metrics"],
+    &["config", "logging", "metrics"],
     &["proto"],
     &["auth", "policy", "relay", "offload"],
     &["session"],

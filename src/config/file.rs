@@ -191,10 +191,9 @@ impl Source<'_> {
 
     fn syntax_error(&self, error: &toml::de::Error) -> Error {
         let span = error.span().unwrap_or(0..0);
-        let (line, ..) = self.locate(span.start);
-        if self.may_hold_password(line) {
+        if self.may_hold_password() {
             let problem = Problem::new(error.message());
-            let hint = "the line is not shown, it may hold a password";
+            let hint = "the line is not shown: the file may hold a password";
             return Error::at(self.place(span.start), problem.hint(hint));
         }
         self.error(span, Problem::new(error.message()))
@@ -245,20 +244,9 @@ impl Source<'_> {
         (number, column, line)
     }
 
-    /// Whether a line of a file that is not TOML may be one of the users'. It errs on that side:
-    /// behind a line of theirs that is not complete in itself, everything may be.
-    fn may_hold_password(&self, number: usize) -> bool {
-        let names_users =
-            |line: &str| line.to_lowercase().contains("user") || line.contains("plain:");
-        let (mut in_table, mut is_theirs, mut is_open) = (false, false, false);
-        for line in self.text.split('\n').take(number).map(str::trim) {
-            if line.starts_with('[') {
-                in_table = names_users(line);
-            }
-            is_theirs = in_table || names_users(line);
-            is_open |= is_theirs && DeTable::parse(line).is_err();
-        }
-        is_theirs || is_open
+    /// Whether a file that is not TOML may have a password in any of its lines.
+    fn may_hold_password(&self) -> bool {
+        self.text.to_lowercase().contains("user") || self.text.contains("plain:")
     }
 }
 

@@ -232,7 +232,7 @@ fn an_error_shows_the_place_the_line_and_what_was_meant() {
             "[users]\nalice = \"plain:hunter2",
             &[
                 "r.toml:2:23: invalid basic string, expected `\"`",
-                "  = the line is not shown, it may hold a password",
+                "  = the line is not shown: the file may hold a password",
             ],
         ),
         (

@@ -22,7 +22,7 @@ pub struct Listener {
     pub(super) ready: bool,
 }
 
-/// The sockets of one address, one a reactor, bound but not yet listening.
+/// The sockets of one address, one a reactor; they take no clients yet.
 pub struct Group {
     /// The address, with the port the kernel chose if it was asked to.
     pub address: SocketAddr,
@@ -30,31 +30,52 @@ pub struct Group {
 }
 
 impl Group {
-    /// Binds `reactors` sockets to `address`.
+    /// Takes `address` for `reactors` sockets.
     ///
-    /// Another process of the same user could join the group unnoticed, and we could join its, so a
-    /// socket that shares nothing proves the port free first.
-    pub fn bind(address: SocketAddr, reactors: usize) -> io::Result<Group> {
-        if address.port() != 0 {
-            open(address)?.bind(&address.into())?;
+    /// Any process of the same user may join a group of SO_REUSEPORT sockets, unnoticed. So the
+    /// first of them does not share when it takes the address, and does so by listening: that is
+    /// when the kernel sees two that started at once. `claimed` is an address that covers this one
+    /// and that we have taken so already.
+    pub fn take(
+        address: SocketAddr,
+        reactors: usize,
+        claimed: Option<&Group>,
+    ) -> io::Result<Group> {
+        let first = open(address)?;
+        turn_away_new_clients(&first)?;
+        if claimed.is_some() {
+            first.set_reuse_port(true)?;
         }
-        let mut address = address;
-        let mut sockets = Vec::with_capacity(reactors);
-        for _ in 0..reactors {
+        first.bind(&address.into())?;
+        first.listen(BACKLOG)?;
+        first.set_reuse_port(true)?;
+        let address = first.local_addr()?.as_socket().unwrap_or(address);
+        let mut sockets = vec![first];
+        while sockets.len() < reactors {
             let socket = open(address)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
-            address = socket.local_addr()?.as_socket().unwrap_or(address);
             sockets.push(socket);
         }
         Ok(Group { address, sockets })
     }
 
-    /// Starts listening, and hands out a listener for each reactor. A socket that is bound but does
-    /// not listen gets no clients, so bind every group first.
+    /// Whether who has this address has `other` too.
+    pub fn covers(&self, other: SocketAddr) -> bool {
+        self.address.ip().is_unspecified()
+            && self.address.is_ipv4() == other.is_ipv4()
+            && self.address.port() == other.port()
+    }
+
+    /// Takes clients, and hands out a listener for each reactor. A socket that is bound but does
+    /// not listen gets none, so take every address first.
     pub fn listen(self, clients: &Arc<[IpNet]>) -> io::Result<Vec<Listener>> {
-        for socket in &self.sockets {
+        let (first, others) = self.sockets.split_at(1);
+        for socket in others {
             socket.listen(BACKLOG)?;
+        }
+        for socket in first {
+            socket.detach_filter()?;
         }
         let listener = |socket: Socket| Listener {
             socket: TcpListener::from_std(socket.into()),
@@ -79,24 +100,28 @@ impl Listener {
         self.socket.accept()
     }
 
-    /// Turns new clients away without resetting those that are in the queue or on their way to it:
-    /// drops each SYN, so that what has begun completes and nothing else begins.
     pub(super) fn turn_away_new_clients(&self) -> io::Result<()> {
-        const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-        const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-        const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-        const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-        const FLAGS_OFFSET: u32 = 13;
-        const SYN: u32 = 0x02;
-        const ACK: u32 = 0x10;
-        SockRef::from(&self.socket).attach_filter(&[
-            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
-            SockFilter::new(AND, 0, 0, SYN | ACK),
-            SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
-            SockFilter::new(RETURN, 0, 0, 0),
-            SockFilter::new(RETURN, 0, 0, u32::MAX),
-        ])
+        turn_away_new_clients(&SockRef::from(&self.socket))
     }
+}
+
+/// Turns new clients away without resetting those that are in the queue or on their way to it:
+/// drops each SYN, so that what has begun completes and nothing else begins.
+fn turn_away_new_clients(socket: &Socket) -> io::Result<()> {
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    socket.attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
 }
 
 /// A socket to listen with. Accepted sockets inherit its options.

@@ -207,10 +207,11 @@ impl<S: Socket> Endpoint<S> {
         self.starved
     }
 
-    /// Forgets that it was blocked: the next calls look again.
+    /// Finds out what no edge may ever tell: the kernel may have memory again; and a send that was
+    /// refused with nothing under way was refused for want of memory too.
     pub fn look_again(&mut self) {
-        self.readable = true;
-        self.writable = true;
+        self.readable |= self.starved;
+        self.writable |= self.starved || self.is_acknowledged();
         self.starved = false;
     }
 

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use std::vec;
 
 use crate::outcome::Refusal;
@@ -7,11 +8,14 @@ use crate::relay::{Endpoint, Socket};
 use crate::session::{Context, Net, Pending};
 use crate::token::{Role, Token};
 
-/// A connection to a target that is being made: one attempt at a time, in the addresses' order.
+/// A connection to a target that is being made: its addresses are tried in their order, each a
+/// little after the one before it, and the first that answers wins (RFC 8305 section 5).
 pub(super) struct Connecting<S> {
     pub(super) pending: Pending<S>,
     addresses: vec::IntoIter<SocketAddr>,
-    attempt: Option<Attempt<S>>,
+    attempts: Vec<Attempt<S>>,
+    /// When the next address is tried though an attempt is still under way.
+    next_at: Instant,
     refusal: Option<Refusal>,
 }
 
@@ -23,10 +27,10 @@ struct Attempt<S> {
 
 /// What came of a turn of it.
 pub(super) enum Attempted<S> {
-    /// The target has not answered; its events come under this token.
-    Waiting(Token),
-    /// It has; `bnd` is our end of the connection.
-    Connected { target: Endpoint<S>, bnd: SocketAddr },
+    /// No target has answered; there is another address to try at this time.
+    Waiting(Option<Instant>),
+    /// One has, and its events come under `token`; `bnd` is our end of the connection.
+    Connected { target: Endpoint<S>, token: Token, bnd: SocketAddr },
     /// No address is left to try.
     Failed(Refusal),
 }
@@ -34,15 +38,23 @@ pub(super) enum Attempted<S> {
 impl<S: Socket> Connecting<S> {
     /// At most this many of a name's addresses are tried.
     const ATTEMPTS_MAX: usize = 8;
+    /// "Connection Attempt Delay" (RFC 8305 section 8).
+    const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-    pub(super) fn new(pending: Pending<S>, mut addresses: Vec<SocketAddr>) -> Connecting<S> {
+    pub(super) fn new(
+        pending: Pending<S>,
+        mut addresses: Vec<SocketAddr>,
+        now: Instant,
+    ) -> Connecting<S> {
         addresses.truncate(Self::ATTEMPTS_MAX);
-        Connecting { pending, addresses: addresses.into_iter(), attempt: None, refusal: None }
+        let addresses = addresses.into_iter();
+        Connecting { pending, addresses, attempts: Vec::new(), next_at: now, refusal: None }
     }
 
-    /// The attempt's socket, if `token` is its.
+    /// The socket of the attempt whose token it is.
     pub(super) fn attempted(&mut self, token: Token) -> Option<&mut Endpoint<S>> {
-        self.attempt.as_mut().filter(|attempt| attempt.token == token).map(|it| &mut it.target)
+        let attempt = self.attempts.iter_mut().find(|attempt| attempt.token == token)?;
+        Some(&mut attempt.target)
     }
 
     /// What the client hears if it ends here for this reason.
@@ -55,37 +67,38 @@ impl<S: Socket> Connecting<S> {
         cx: &mut Context<impl Net<Socket = S>>,
         slot: usize,
     ) -> Attempted<S> {
-        loop {
-            let Some(attempt) = self.attempt.take() else {
-                if !self.start_next(cx, slot) {
-                    return Attempted::Failed(self.refusal(Refusal::Denied));
-                }
-                continue;
-            };
-            if !attempt.target.is_writable() {
-                let token = attempt.token;
-                self.attempt = Some(attempt);
-                return Attempted::Waiting(token);
-            }
+        while let Some(done) = self.attempts.iter().position(|it| it.target.is_writable()) {
+            let attempt = self.attempts.remove(done);
+            let token = attempt.token;
             match attempt.finish(&cx.terms.listeners) {
-                Ok((target, bnd)) => return Attempted::Connected { target, bnd },
-                Err(refusal) => self.fail(refusal),
+                Ok((target, bnd)) => return Attempted::Connected { target, token, bnd },
+                Err(refusal) => {
+                    self.fail(refusal);
+                    self.next_at = cx.now;
+                }
             }
         }
+        if self.attempts.is_empty() || self.next_at <= cx.now {
+            self.start_next(cx, slot);
+        }
+        if self.attempts.is_empty() {
+            return Attempted::Failed(self.refusal(Refusal::Denied));
+        }
+        Attempted::Waiting((self.addresses.len() > 0).then_some(self.next_at))
     }
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
-    fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, slot: usize) -> bool {
+    fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, slot: usize) {
         while let Some(address) = self.addresses.next() {
             match start(cx, slot, address) {
                 Ok(attempt) => {
-                    self.attempt = Some(attempt);
-                    return true;
+                    self.attempts.push(attempt);
+                    self.next_at = cx.now + Self::ATTEMPT_DELAY;
+                    return;
                 }
                 Err(refusal) => self.fail(refusal),
             }
         }
-        false
     }
 
     fn fail(&mut self, refusal: Refusal) {

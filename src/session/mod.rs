@@ -41,7 +41,7 @@ use crate::token::{Role, Token};
 
 /// How long a reset may wait for what came before it to be delivered.
 const SEVERING: Duration = Duration::from_secs(1);
-/// How often to ask whether a peer has acknowledged everything: no edge tells.
+/// How often at most to ask whether a peer has acknowledged everything: no edge tells.
 const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(20);
 /// How often to try again what the kernel, short of memory, may have refused without a later edge.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -216,22 +216,19 @@ impl<S: Socket> Session<S> {
     }
 
     fn endpoint(&mut self, token: Token) -> Option<&mut Endpoint<S>> {
-        let side = match token {
-            _ if token == self.client => Side::Client,
-            _ if Some(token) == self.other => Side::Target,
-            _ => return None,
-        };
-        Some(match (&mut self.state, side) {
-            (State::Negotiating(handshake), Side::Client) => handshake.client(),
-            (State::Resolving(pending, _), Side::Client) => &mut pending.client,
-            (State::Connecting(connecting), Side::Client) => &mut connecting.pending.client,
-            (State::Connecting(connecting), Side::Target) => connecting.attempted(token)?,
-            (State::Relaying(relay), Side::Client) => &mut relay.client,
-            (State::Relaying(relay), Side::Target) => &mut relay.target,
-            (State::Severing(severing), side) => severing.endpoint(side),
-            (State::Closing(closing), side) if closing.side == side => &mut closing.peer,
-            _ => return None,
-        })
+        let side = if token == self.client { Side::Client } else { Side::Target };
+        match (&mut self.state, side) {
+            (State::Negotiating(handshake), Side::Client) => Some(handshake.client()),
+            (State::Resolving(pending, _), Side::Client) => Some(&mut pending.client),
+            (State::Connecting(connecting), Side::Client) => Some(&mut connecting.pending.client),
+            (State::Connecting(connecting), Side::Target) => connecting.attempted(token),
+            (_, Side::Target) if self.other != Some(token) => None,
+            (State::Relaying(relay), Side::Client) => Some(&mut relay.client),
+            (State::Relaying(relay), Side::Target) => Some(&mut relay.target),
+            (State::Severing(severing), side) => Some(severing.endpoint(side)),
+            (State::Closing(closing), side) if closing.side == side => Some(&mut closing.peer),
+            _ => None,
+        }
     }
 
     /// Does what can be done now.
@@ -262,7 +259,10 @@ impl<S: Socket> Session<S> {
         mut handshake: Handshake<S>,
     ) -> Next<S> {
         match handshake.advance(cx, &mut self.outbox) {
-            Heard::Nothing => Next::Stay(State::Negotiating(handshake), self.wait(cx.now)),
+            Heard::Nothing => {
+                let turn = self.wait(cx.now, handshake.client());
+                Next::Stay(State::Negotiating(handshake), turn)
+            }
             Heard::Over(outcome) => Next::Stay(State::Negotiating(handshake), Turn::End(outcome)),
             Heard::Refused(outcome) => {
                 let client = handshake.into_client(&mut cx.buffers);
@@ -282,7 +282,10 @@ impl<S: Socket> Session<S> {
         port: u16,
     ) -> Next<S> {
         let gone = pending.is_gone(&mut self.outbox, &mut cx.buffers);
-        let turn = if gone { Turn::End(Outcome::ClientGone) } else { self.wait(cx.now) };
+        let turn = match gone {
+            true => Turn::End(Outcome::ClientGone),
+            false => self.wait(cx.now, &pending.client),
+        };
         Next::Stay(State::Resolving(pending, port), turn)
     }
 
@@ -295,11 +298,13 @@ impl<S: Socket> Session<S> {
             return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
         }
         match connecting.advance(cx, self.client.slot()) {
-            Attempted::Waiting(token) => {
-                self.other = Some(token);
-                Next::Stay(State::Connecting(connecting), self.wait(cx.now))
+            Attempted::Waiting(next_at) => {
+                let turn = self.wait(cx.now, &connecting.pending.client);
+                self.look_again_at = earlier(self.look_again_at, next_at);
+                Next::Stay(State::Connecting(connecting), turn)
             }
-            Attempted::Connected { target, bnd } => {
+            Attempted::Connected { target, token, bnd } => {
+                self.other = Some(token);
                 Next::Become(self.grant(cx, connecting.pending, target, bnd))
             }
             Attempted::Failed(refusal) => {
@@ -319,12 +324,12 @@ impl<S: Socket> Session<S> {
                 return Next::Become(self.linger(cx, relay, side, outcome));
             }
             Relayed::Over(outcome) => Turn::End(outcome),
-            Relayed::Unacknowledged => self.poll_acknowledgement(cx.now),
+            Relayed::Unacknowledged => self.poll_acknowledgement(cx.now, relay.active_at()),
             Relayed::Pumped(Pumped::Yielded) => Turn::Yield,
             Relayed::Pumped(Pumped::Blocked) if relay.needs_another_look() => {
                 self.wait_and_look_again(cx.now)
             }
-            Relayed::Pumped(Pumped::Blocked) => self.wait(cx.now),
+            Relayed::Pumped(Pumped::Blocked) => self.wait(cx.now, &relay.client),
         };
         Next::Stay(State::Relaying(relay), turn)
     }
@@ -337,7 +342,7 @@ impl<S: Socket> Session<S> {
         let turn = match severing.advance(&mut cx.buffers) {
             Severed::Over => Turn::End(severing.outcome()),
             Severed::Pumped(Pumped::Yielded) => Turn::Yield,
-            Severed::Pumped(Pumped::Blocked) => self.poll_acknowledgement(cx.now),
+            Severed::Pumped(Pumped::Blocked) => self.poll_acknowledgement(cx.now, cx.now),
         };
         Next::Stay(State::Severing(severing), turn)
     }
@@ -348,7 +353,10 @@ impl<S: Socket> Session<S> {
         mut closing: Closing<S>,
     ) -> Next<S> {
         let over = closing.advance(&mut self.outbox);
-        let turn = if over { Turn::End(closing.outcome) } else { self.wait(cx.now) };
+        let turn = match over {
+            true => Turn::End(closing.outcome),
+            false => self.wait(cx.now, &closing.peer),
+        };
         Next::Stay(State::Closing(closing), turn)
     }
 
@@ -394,7 +402,7 @@ impl<S: Socket> Session<S> {
         addresses: Vec<SocketAddr>,
     ) -> State<S> {
         self.deadline = cx.after(cx.terms.timeout.connect);
-        State::Connecting(Connecting::new(pending, addresses))
+        State::Connecting(Connecting::new(pending, addresses, cx.now))
     }
 
     /// The target has answered: says so and opens the lanes.
@@ -525,8 +533,11 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn wait(&mut self, now: Instant) -> Turn {
-        if self.outbox.is_empty() { Turn::Wait } else { self.wait_and_look_again(now) }
+    fn wait(&mut self, now: Instant, peer: &Endpoint<S>) -> Turn {
+        if self.outbox.is_empty() && !peer.is_starved() {
+            return Turn::Wait;
+        }
+        self.wait_and_look_again(now)
     }
 
     fn wait_and_look_again(&mut self, now: Instant) -> Turn {
@@ -534,8 +545,10 @@ impl<S: Socket> Session<S> {
         Turn::Wait
     }
 
-    fn poll_acknowledgement(&mut self, now: Instant) -> Turn {
-        self.look_again_at = now.checked_add(ACKNOWLEDGEMENT_POLL);
+    /// Asks again soon, or ever less often if nothing has moved since `active_at`.
+    fn poll_acknowledgement(&mut self, now: Instant, active_at: Instant) -> Turn {
+        let patience = now.saturating_duration_since(active_at) / 4;
+        self.look_again_at = now.checked_add(patience.clamp(ACKNOWLEDGEMENT_POLL, LOOK_AGAIN));
         Turn::Wait
     }
 

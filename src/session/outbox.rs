@@ -31,11 +31,18 @@ impl Outbox {
             match client.send(&self.bytes[self.start as usize..self.end as usize]) {
                 Sent::Bytes(n) => self.start += n as u8,
                 Sent::Blocked => return Flushed::Blocked,
-                Sent::Broken => return Flushed::Broken,
+                Sent::Broken => {
+                    self.clear();
+                    return Flushed::Broken;
+                }
             }
         }
-        (self.start, self.end) = (0, 0);
+        self.clear();
         Flushed::Empty
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
     }
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code)]
 
+use std::env;
+use std::fs;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -30,15 +32,29 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-/// Pins the calling thread to one CPU.
-pub fn pin_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
+/// Lets the calling thread run on these CPUs only; threads that it starts inherit that.
+pub fn run_on(cpus: &[usize]) -> io::Result<()> {
     let mut set = empty_cpu_set();
-    // SAFETY: `cpu` is below CPU_SETSIZE, the number of bits in the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: `cpu` is below CPU_SETSIZE, the number of bits in the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
     syscall!(sched_setaffinity(0, mem::size_of_val(&set), &set)).map(drop)
+}
+
+/// Makes `getaddrinfo(3)` take names as they are, without a search list, and give up in seconds
+/// (resolv.conf(5)), unless the environment says how. Does nothing once there is a second thread.
+pub fn configure_system_resolver() {
+    let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    for (name, value) in [("LOCALDOMAIN", ""), ("RES_OPTIONS", "ndots:0 timeout:2 attempts:2")] {
+        if threads == 1 && env::var_os(name).is_none() {
+            // SAFETY: this is the only thread, so nobody reads the environment meanwhile.
+            unsafe { env::set_var(name, value) };
+        }
+    }
 }
 
 /// Raises the limit of open descriptors to its hard maximum and returns it.
@@ -89,12 +105,12 @@ mod tests {
         assert!(!cpus.is_empty());
         let last = *cpus.last().unwrap();
         std::thread::spawn(move || {
-            pin_thread(last).unwrap();
+            run_on(&[last]).unwrap();
             assert_eq!(allowed_cpus().unwrap(), [last]);
         })
         .join()
         .unwrap();
-        assert!(pin_thread(usize::MAX).is_err());
+        assert!(run_on(&[usize::MAX]).is_err());
     }
 
     #[test]
