@@ -1,15 +1,16 @@
 //! What the binary needs to hear before it serves, and what it refuses.
 
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::file;
-use crate::support::origin::Service;
+use crate::support::origin::{ClosedPort, Service};
 use crate::support::peer::Peer;
-use crate::support::server::{Server, run};
+use crate::support::server::{Server, binary, run};
 use crate::support::socks::{greeting, open_session};
-use crate::support::{finish, session};
+use crate::support::{finish, session, wait_until};
 
 /// The exit status of a configuration that cannot run (sysexits.h).
 const EX_CONFIG: Option<i32> = Some(78);
@@ -23,6 +24,45 @@ fn a_second_instance_on_the_port_is_refused() {
     assert!(second.stderr.contains(&address), "{}", second.stderr);
     let (client, target) = session(&server);
     finish(client, &target);
+}
+
+#[test]
+fn of_instances_started_at_once_one_serves() {
+    for _ in 0..10 {
+        let address = ClosedPort::everywhere().address().to_string();
+        let mut rivals: Vec<Child> = (0..3).map(|_| spawn_on(&address)).collect();
+        let mut lost = 0;
+        wait_until("all but one have given up", || {
+            rivals.retain_mut(|rival| rival.try_wait().expect("our own child").is_none());
+            lost = 3 - rivals.len();
+            lost >= 2
+        });
+        Peer::connect(address.parse().unwrap()).send(&greeting(&[0]));
+        assert_eq!(lost, 2, "nobody serves");
+        for mut winner in rivals {
+            winner.kill().unwrap();
+            winner.wait().unwrap();
+        }
+    }
+}
+
+fn spawn_on(address: &str) -> Child {
+    let mut command = Command::new(binary());
+    command.args(["--listen", address]).stderr(Stdio::null()).spawn().expect("the binary starts")
+}
+
+#[test]
+fn a_wildcard_and_one_of_its_addresses_are_served() {
+    let port = ClosedPort::everywhere().port();
+    let (every, one) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+    let server = Server::start(&["--open", "--listen", &one, "--listen", &every]);
+    let echo = Service::echo();
+    for host in [1, 2] {
+        let client = open_session(([127, 0, 0, host], port).into(), echo.address());
+        client.send(b"ping");
+        client.expect(b"ping");
+    }
+    drop(server);
 }
 
 #[test]

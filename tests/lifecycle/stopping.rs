@@ -1,15 +1,16 @@
 //! SIGTERM and what comes after it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::origin::Service;
+use crate::support::origin::{ClosedPort, Service};
 use crate::support::peer::Peer;
 use crate::support::server::{Server, binary, counters_in};
-use crate::support::socks::{connect_to, greeting};
+use crate::support::socks::{connect_to, greeting, open_session};
 use crate::support::{finish, session, wait_until};
 use crate::workers_possible;
 
@@ -98,6 +99,35 @@ fn as_pid_1_it_serves_and_stops() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit().code(), Some(0));
     assert_eq!(last_counters(&server)["finished"], 1);
+}
+
+#[test]
+fn a_log_that_nobody_reads_hinders_neither_service_nor_stop() {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    // As much as a pipe holds (pipe(7)): whatever is written next would wait for ever.
+    writer.write_all(&[b'.'; 64 * 1024]).expect("room for as much");
+    let address = ClosedPort::everywhere().address();
+    let mut command = Command::new(binary());
+    command.args(["--listen", &address.to_string(), "--drain", "0"]).stderr(writer);
+    let mut server = command.spawn().expect("the binary starts");
+    wait_until("it serves", || TcpStream::connect(address).is_ok());
+
+    let echo = Service::echo();
+    let pid = Pid::from_child(&server);
+    for _ in 0..10 {
+        kill_process(pid, Signal::USR1).unwrap();
+        let client = open_session(address, echo.address());
+        client.send(b"ping");
+        client.expect(b"ping");
+    }
+    kill_process(pid, Signal::TERM).unwrap();
+    let mut status = None;
+    wait_until("it ends", || {
+        status = server.try_wait().expect("our own child");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    drop(reader);
 }
 
 /// A hundred clients that have connected and not spoken when SIGTERM comes are all served.

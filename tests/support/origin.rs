@@ -28,6 +28,11 @@ impl Origin {
         Origin { listener }
     }
 
+    /// At this address, unless somebody has it.
+    pub fn try_start_at(address: SocketAddr) -> Option<Origin> {
+        TcpListener::bind(address).ok().map(|listener| Origin { listener })
+    }
+
     /// On every address of this host, v6 and v4 alike where there is v6.
     pub fn start_everywhere() -> Origin {
         let socket = dual_stack_socket().unwrap_or_else(|_| {
@@ -169,8 +174,13 @@ impl DeafTarget {
     /// On every address of this host.
     pub fn start() -> DeafTarget {
         let origin = Origin::start_everywhere();
-        SockRef::from(&origin.listener).listen(0).expect("a listener may change its backlog");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, origin.port()));
+        DeafTarget::instead_of(origin, address)
+    }
+
+    /// What was to answer at `address`.
+    pub fn instead_of(origin: Origin, address: SocketAddr) -> DeafTarget {
+        SockRef::from(&origin.listener).listen(0).expect("a listener may change its backlog");
         let mut waiting = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
             waiting.push(stream);
