@@ -3,6 +3,8 @@
 //! A session is two [`Endpoint`]s and two [`Lane`]s. [`pump`] moves one lane's bytes as far as they
 //! will go; it is the same function for both directions. Nothing here knows a protocol, a clock or
 //! what lies behind a [`Socket`], so the simulator drives it as the reactor does.
+//!
+//! Urgent data is not relayed: its byte is dropped, the stream goes on (SO_OOBINLINE is off).
 
 mod buffers;
 mod endpoint;
