@@ -294,3 +294,298 @@ fn is_shortage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
         || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
+
+#[cfg(test)]
+pub(crate) mod scripted {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A socket that does what it is told, call by call.
+    #[derive(Default)]
+    pub(crate) struct Scripted {
+        /// What receiving gives: the bytes of a segment, which may be taken in parts; or an `errno`.
+        pub(crate) incoming: VecDeque<Result<Vec<u8>, i32>>,
+        /// How many bytes each send takes, or an `errno`; none left: all.
+        pub(crate) room: VecDeque<Result<usize, i32>>,
+        pub(crate) sent: Vec<u8>,
+        pub(crate) pending_error: Option<i32>,
+        pub(crate) finished: bool,
+        pub(crate) unacknowledged: usize,
+        pub(crate) calls: usize,
+    }
+
+    impl Scripted {
+        pub(crate) fn receiving(
+            incoming: impl IntoIterator<Item = Result<&'static [u8], i32>>,
+        ) -> Scripted {
+            let incoming = incoming.into_iter().map(|it| it.map(<[u8]>::to_vec)).collect();
+            Scripted { incoming, ..Scripted::default() }
+        }
+
+        pub(crate) fn sending(room: impl IntoIterator<Item = Result<usize, i32>>) -> Scripted {
+            Scripted { room: room.into_iter().collect(), ..Scripted::default() }
+        }
+
+        fn take(&mut self, max: usize, mut see: impl FnMut(&[u8])) -> io::Result<usize> {
+            self.calls += 1;
+            match self.incoming.pop_front() {
+                None => Err(error(libc::EAGAIN)),
+                Some(Err(errno)) => Err(error(errno)),
+                Some(Ok(mut segment)) => {
+                    let rest = segment.split_off(max.min(segment.len()));
+                    see(&segment);
+                    if !rest.is_empty() {
+                        self.incoming.push_front(Ok(rest));
+                    }
+                    Ok(segment.len())
+                }
+            }
+        }
+    }
+
+    pub(crate) fn error(errno: i32) -> io::Error {
+        io::Error::from_raw_os_error(errno)
+    }
+
+    impl Socket for Scripted {
+        fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.take(into.len(), |bytes| into[..bytes.len()].copy_from_slice(bytes))
+        }
+
+        fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let before = self.incoming.clone();
+            let n = self.recv(into)?;
+            if n > 0 {
+                self.incoming = before;
+            }
+            Ok(n)
+        }
+
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let n = match self.room.pop_front() {
+                Some(Err(errno)) => return Err(error(errno)),
+                Some(Ok(n)) => n.min(bytes.len()),
+                None => bytes.len(),
+            };
+            self.sent.extend(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn discard(&mut self, max: usize) -> io::Result<usize> {
+            self.take(max, |_| {})
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            self.finished = true;
+            Ok(())
+        }
+
+        fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+            Ok(self.pending_error.take().map(error))
+        }
+
+        fn unacknowledged(&self) -> io::Result<usize> {
+            Ok(self.unacknowledged)
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Err(error(libc::ENOTCONN))
+        }
+
+        fn reset_on_close(&mut self) {}
+    }
+
+    impl Endpoint<Scripted> {
+        pub(crate) fn scripted(&mut self) -> &mut Scripted {
+            &mut self.socket
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scripted::Scripted;
+    use super::*;
+
+    const READY: Readiness = Readiness {
+        readable: true,
+        writable: true,
+        read_closed: false,
+        urgent: false,
+        error: false,
+    };
+
+    fn endpoint(socket: Scripted, readiness: Readiness) -> Endpoint<Scripted> {
+        let mut endpoint = Endpoint::new(socket);
+        endpoint.handle_readiness(readiness);
+        endpoint
+    }
+
+    fn recv(endpoint: &mut Endpoint<Scripted>) -> Received {
+        endpoint.recv(&mut [0; 8])
+    }
+
+    #[test]
+    fn nothing_is_tried_before_the_poll_reports_it() {
+        let mut endpoint = Endpoint::new(Scripted::receiving([Ok(&b"early"[..])]));
+        assert_eq!(recv(&mut endpoint), Received::Blocked);
+        assert_eq!(endpoint.send(b"x"), Sent::Blocked);
+        assert_eq!(endpoint.scripted().calls, 0);
+    }
+
+    #[test]
+    fn a_short_receive_saves_the_call_that_would_block() {
+        let mut endpoint = endpoint(Scripted::receiving([Ok(&b"12345678abc"[..])]), READY);
+        assert_eq!(recv(&mut endpoint), Received::Bytes(8));
+        assert!(endpoint.is_readable());
+        assert_eq!(recv(&mut endpoint), Received::Bytes(3));
+        assert!(!endpoint.is_readable());
+        assert_eq!(endpoint.scripted().calls, 2);
+    }
+
+    #[test]
+    fn a_short_receive_says_nothing_behind_an_end_or_an_urgent_mark() {
+        let end = Readiness { read_closed: true, ..READY };
+        let urgent = Readiness { urgent: true, ..READY };
+        for readiness in [end, urgent] {
+            let script = [Ok(&b"abc"[..]), Ok(&b"d"[..]), Ok(&b""[..])];
+            let mut endpoint = endpoint(Scripted::receiving(script), readiness);
+            assert_eq!(recv(&mut endpoint), Received::Bytes(3));
+            assert_eq!(recv(&mut endpoint), Received::Bytes(1));
+            assert_eq!(recv(&mut endpoint), Received::End);
+        }
+    }
+
+    #[test]
+    fn a_peek_leaves_the_bytes_and_the_readiness() {
+        let mut endpoint = endpoint(Scripted::receiving([Ok(&b"abc"[..])]), READY);
+        assert_eq!(endpoint.peek(&mut [0; 8]), Received::Bytes(3));
+        assert!(endpoint.is_readable());
+        assert_eq!(endpoint.discard(3), Received::Bytes(3));
+        assert_eq!(recv(&mut endpoint), Received::Blocked);
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again() {
+        let script = [Err(libc::EINTR), Err(libc::EINTR), Ok(&b"abc"[..])];
+        let mut endpoint = endpoint(Scripted::receiving(script), READY);
+        assert_eq!(recv(&mut endpoint), Received::Bytes(3));
+        endpoint.scripted().room = [Err(libc::EINTR), Ok(1)].into();
+        assert_eq!(endpoint.send(b"x"), Sent::Bytes(1));
+    }
+
+    #[test]
+    fn a_reset_is_never_an_end() {
+        let script = [Ok(&b"abc"[..]), Err(libc::ECONNRESET), Ok(&b""[..]), Ok(&b""[..])];
+        let mut endpoint = endpoint(Scripted::receiving(script), READY);
+        assert_eq!(recv(&mut endpoint), Received::Bytes(3));
+        endpoint.handle_readiness(READY);
+        for _ in 0..3 {
+            assert_eq!(recv(&mut endpoint), Received::Reset);
+        }
+        assert!(endpoint.is_reset() && endpoint.is_broken());
+        assert_eq!(endpoint.send(b"x"), Sent::Broken);
+    }
+
+    #[test]
+    fn an_error_taken_by_another_call_is_remembered() {
+        let queued = || Scripted::receiving([Ok(&b"abc"[..]), Ok(&b""[..])]);
+        let mut told = Endpoint::new(Scripted { pending_error: Some(libc::ETIMEDOUT), ..queued() });
+        told.handle_readiness(Readiness { error: true, ..READY });
+        let refused = Scripted { room: [Err(libc::ECONNRESET)].into(), ..queued() };
+        let mut sending = endpoint(refused, READY);
+        assert_eq!(sending.send(b"x"), Sent::Broken);
+        for (endpoint, errno) in [(&mut told, libc::ETIMEDOUT), (&mut sending, libc::ECONNRESET)] {
+            assert_eq!(recv(endpoint), Received::Bytes(3));
+            endpoint.handle_readiness(READY);
+            assert_eq!(recv(endpoint), Received::Reset);
+            assert_eq!(endpoint.error().unwrap().raw_os_error(), Some(errno));
+        }
+    }
+
+    #[test]
+    fn the_first_error_is_the_one_that_counts() {
+        let script = [Err(libc::EHOSTUNREACH), Err(libc::ECONNRESET)];
+        let mut endpoint = endpoint(Scripted::receiving(script), READY);
+        assert_eq!(recv(&mut endpoint), Received::Reset);
+        assert_eq!(recv(&mut endpoint), Received::Reset);
+        assert_eq!(endpoint.error().unwrap().raw_os_error(), Some(libc::EHOSTUNREACH));
+    }
+
+    #[test]
+    fn epipe_keeps_what_the_peer_sent() {
+        let script = || Scripted::receiving([Ok(&b"abc"[..]), Ok(&b""[..])]);
+        let mut told = Endpoint::new(Scripted { pending_error: Some(libc::EPIPE), ..script() });
+        told.handle_readiness(Readiness { error: true, ..READY });
+        let mut sending = endpoint(Scripted { room: [Err(libc::EPIPE)].into(), ..script() }, READY);
+        assert_eq!(sending.send(b"x"), Sent::Broken);
+        for endpoint in [&mut told, &mut sending] {
+            assert_eq!(recv(endpoint), Received::Bytes(3));
+            endpoint.handle_readiness(READY);
+            assert_eq!(recv(endpoint), Received::End);
+            assert!(endpoint.is_broken() && !endpoint.is_reset());
+            assert!(endpoint.error().is_none());
+        }
+    }
+
+    #[test]
+    fn an_error_after_the_end_spoils_nothing_that_was_sent() {
+        let mut endpoint = endpoint(Scripted::receiving([Ok(&b""[..])]), READY);
+        assert_eq!(recv(&mut endpoint), Received::End);
+        endpoint.scripted().pending_error = Some(libc::ETIMEDOUT);
+        endpoint.handle_readiness(Readiness { error: true, ..READY });
+        assert!(endpoint.is_broken() && !endpoint.is_reset());
+    }
+
+    #[test]
+    fn after_our_fin_the_error_is_left_for_receiving() {
+        let mut endpoint = endpoint(Scripted::receiving([Err(libc::ECONNRESET)]), READY);
+        endpoint.finish();
+        endpoint.scripted().pending_error = Some(libc::ECONNRESET);
+        endpoint.handle_readiness(Readiness { error: true, ..READY });
+        assert!(!endpoint.is_reset());
+        assert_eq!(recv(&mut endpoint), Received::Reset);
+        assert!(endpoint.is_reset());
+    }
+
+    #[test]
+    fn a_blocked_or_short_send_waits_for_an_edge() {
+        let mut endpoint = endpoint(Scripted::sending([Ok(2), Err(libc::EAGAIN)]), READY);
+        assert_eq!(endpoint.send(b"abc"), Sent::Bytes(2));
+        assert_eq!(endpoint.send(b"c"), Sent::Blocked);
+        assert_eq!(endpoint.scripted().calls, 1);
+        endpoint.handle_readiness(READY);
+        assert_eq!(endpoint.send(b"c"), Sent::Blocked);
+        assert!(!endpoint.is_writable());
+        assert!(!endpoint.is_starved());
+    }
+
+    #[test]
+    fn for_want_of_memory_it_looks_again_without_an_edge() {
+        for errno in [libc::ENOBUFS, libc::ENOMEM] {
+            let script = Scripted {
+                room: [Err(errno)].into(),
+                ..Scripted::receiving([Err(errno), Ok(&b"abc"[..])])
+            };
+            let mut endpoint = endpoint(script, READY);
+            assert_eq!(recv(&mut endpoint), Received::Blocked);
+            assert_eq!(endpoint.send(b"x"), Sent::Blocked);
+            assert!(endpoint.is_starved());
+            endpoint.look_again();
+            assert!(!endpoint.is_starved());
+            assert_eq!(recv(&mut endpoint), Received::Bytes(3));
+            assert_eq!(endpoint.send(b"x"), Sent::Bytes(1));
+        }
+    }
+
+    #[test]
+    fn a_broken_socket_has_nothing_left_to_acknowledge() {
+        let mut endpoint = endpoint(Scripted::receiving([Err(libc::ECONNRESET)]), READY);
+        endpoint.scripted().unacknowledged = 5;
+        assert!(!endpoint.is_acknowledged());
+        assert_eq!(recv(&mut endpoint), Received::Reset);
+        assert!(endpoint.is_acknowledged());
+    }
+}

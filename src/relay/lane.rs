@@ -256,3 +256,247 @@ pub fn pump<S: Socket>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::relay::endpoint::scripted::Scripted;
+    use crate::relay::{RING_BYTES, Readiness};
+
+    const READY: Readiness = Readiness {
+        readable: true,
+        writable: true,
+        read_closed: false,
+        urgent: false,
+        error: false,
+    };
+
+    fn endpoint(socket: Scripted) -> Endpoint<Scripted> {
+        let mut endpoint = Endpoint::new(socket);
+        endpoint.handle_readiness(READY);
+        endpoint
+    }
+
+    /// One lane and all that it needs.
+    struct Bench {
+        source: Endpoint<Scripted>,
+        lane: Lane,
+        sink: Endpoint<Scripted>,
+        buffers: Buffers,
+    }
+
+    impl Bench {
+        fn new(source: Scripted, sink: Scripted, rings_max: usize) -> Bench {
+            Bench {
+                source: endpoint(source),
+                lane: Lane::new(None),
+                sink: endpoint(sink),
+                buffers: Buffers::new(rings_max),
+            }
+        }
+
+        /// A turn without any event before it.
+        fn pump(&mut self) -> Pumped {
+            let Bench { source, lane, sink, buffers } = self;
+            pump(source, lane, sink, buffers, &mut Work::new())
+        }
+
+        /// A turn after events that say that everything is possible.
+        fn pump_ready(&mut self) -> Pumped {
+            self.source.handle_readiness(READY);
+            self.sink.handle_readiness(READY);
+            self.pump()
+        }
+
+        fn sent(&mut self) -> &[u8] {
+            &self.sink.scripted().sent
+        }
+    }
+
+    #[test]
+    fn an_emptied_lane_holds_no_ring() {
+        let mut bench = Bench::new(Scripted::receiving([Ok(&b"abc"[..])]), Scripted::default(), 1);
+        assert_eq!(bench.pump(), Pumped::Blocked);
+        assert_eq!(bench.sent(), b"abc");
+        assert_eq!(bench.lane.bytes(), 3);
+        assert!(!bench.lane.is_pending());
+        assert_eq!(bench.buffers.rings_lent(), 0);
+    }
+
+    #[test]
+    fn nothing_is_received_for_a_sink_that_is_blocked() {
+        let sink = Scripted::sending([Err(libc::EAGAIN)]);
+        let mut bench =
+            Bench::new(Scripted::receiving([Ok(&b"abc"[..]), Ok(&b"def"[..])]), sink, 1);
+        bench.pump();
+        assert!(bench.lane.is_pending());
+        bench.lane.release(&mut bench.buffers);
+        bench.source.handle_readiness(READY);
+        let calls = bench.source.scripted().calls;
+        assert_eq!(bench.pump(), Pumped::Blocked);
+        assert_eq!(bench.source.scripted().calls, calls);
+        assert_eq!(bench.buffers.rings_lent(), 0);
+    }
+
+    #[test]
+    fn a_full_ring_is_not_received_into() {
+        let flood =
+            Scripted { incoming: [Ok(vec![7; 3 * RING_BYTES])].into(), ..Scripted::default() };
+        let mut bench = Bench::new(flood, Scripted::sending([Err(libc::EAGAIN)]), 1);
+        assert_eq!(bench.pump(), Pumped::Blocked);
+        let left = bench.source.scripted().incoming[0].as_ref().unwrap().len();
+        assert_eq!(left, 2 * RING_BYTES);
+        assert!(bench.source.is_readable());
+    }
+
+    #[test]
+    fn an_end_follows_the_bytes_before_it() {
+        let source = Scripted::receiving([Ok(&b"abc"[..]), Ok(&b""[..])]);
+        let mut bench = Bench::new(source, Scripted::sending([Ok(1), Ok(1), Err(libc::EAGAIN)]), 1);
+        bench.pump();
+        bench.pump_ready();
+        assert_eq!(bench.lane.flow(), Flow::Flushing(Ending::Fin));
+        assert!(!bench.sink.scripted().finished);
+        bench.pump_ready();
+        bench.pump_ready();
+        assert_eq!(bench.sent(), b"abc");
+        assert_eq!(bench.lane.flow(), Flow::Closed);
+        assert!(bench.sink.scripted().finished);
+    }
+
+    #[test]
+    fn a_reset_follows_the_bytes_before_it_and_is_no_end() {
+        let source = Scripted::receiving([Ok(&b"abc"[..]), Err(libc::ECONNRESET)]);
+        let mut bench = Bench::new(source, Scripted::sending([Ok(1)]), 1);
+        bench.pump();
+        bench.source.handle_readiness(READY);
+        bench.pump();
+        assert!(bench.lane.is_severed());
+        assert_eq!(bench.lane.flow(), Flow::Flushing(Ending::Reset));
+        bench.pump_ready();
+        assert_eq!(bench.sent(), b"abc");
+        assert_eq!(bench.lane.flow(), Flow::Severed);
+        assert!(!bench.sink.scripted().finished);
+    }
+
+    #[test]
+    fn what_comes_for_a_broken_sink_is_thrown_away_until_it_ends() {
+        for rings in [0, 1] {
+            let source = Scripted::receiving([Ok(&b"abc"[..]), Ok(&b"def"[..]), Ok(&b""[..])]);
+            let mut bench = Bench::new(source, Scripted::sending([Err(libc::EPIPE)]), rings);
+            bench.pump();
+            assert_eq!(bench.lane.flow(), Flow::Discarding);
+            assert_eq!(bench.buffers.rings_lent(), 0);
+            bench.pump_ready();
+            bench.pump_ready();
+            assert_eq!(bench.lane.flow(), Flow::Closed);
+            assert_eq!(bench.lane.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_spent_allowance_yields_and_the_next_turn_goes_on() {
+        let bulk = 10 * Work::TURN_BYTES;
+        let flood = Scripted { incoming: [Ok(vec![7; bulk])].into(), ..Scripted::default() };
+        let mut bench = Bench::new(flood, Scripted::default(), 1);
+        let mut turns = 0;
+        while bench.pump() == Pumped::Yielded {
+            turns += 1;
+            assert_eq!(bench.lane.bytes(), turns * Work::TURN_BYTES as u64);
+            assert_eq!(bench.buffers.rings_lent(), 0);
+        }
+        assert_eq!(bench.sent().len(), bulk);
+    }
+
+    #[test]
+    fn many_small_calls_spend_the_allowance_too() {
+        let drops = Scripted { incoming: vec![Ok(vec![7]); 1000].into(), ..Scripted::default() };
+        let mut bench = Bench::new(drops, Scripted::default(), 1);
+        bench.source.handle_readiness(Readiness { urgent: true, ..READY });
+        assert_eq!(bench.pump(), Pumped::Yielded);
+        assert_eq!(bench.lane.bytes(), 16);
+    }
+
+    #[test]
+    fn throwing_away_yields_as_well() {
+        let flood = vec![Ok(vec![7; 4 * Work::TURN_BYTES])];
+        let flood = Scripted { incoming: flood.into(), ..Scripted::default() };
+        let mut bench = Bench::new(flood, Scripted::sending([Err(libc::EPIPE)]), 1);
+        assert_eq!(bench.pump(), Pumped::Yielded);
+        assert_eq!(bench.lane.flow(), Flow::Discarding);
+    }
+
+    #[test]
+    fn without_a_ring_bytes_stay_where_they_are_until_the_sink_takes_them() {
+        let source = Scripted::receiving([Ok(&b"abcdef"[..])]);
+        let mut bench = Bench::new(source, Scripted::sending([Err(libc::EAGAIN), Ok(2)]), 0);
+        bench.pump();
+        assert_eq!(bench.source.scripted().incoming[0].as_deref(), Ok(&b"abcdef"[..]));
+        bench.sink.handle_readiness(READY);
+        bench.pump();
+        assert_eq!(bench.source.scripted().incoming[0].as_deref(), Ok(&b"cdef"[..]));
+        bench.sink.handle_readiness(READY);
+        bench.pump();
+        assert_eq!(bench.sent(), b"abcdef");
+        assert!(!bench.lane.is_pending());
+    }
+
+    #[test]
+    fn early_bytes_go_first() {
+        let mut bench = Bench::new(Scripted::receiving([Ok(&b"late"[..])]), Scripted::default(), 1);
+        let mut early = bench.buffers.inbox();
+        early.room()[..5].copy_from_slice(b"early");
+        early.fill(5);
+        bench.lane = Lane::new(Some(early));
+        bench.pump();
+        assert_eq!(bench.sent(), b"earlylate");
+        assert_eq!(bench.buffers.inboxes_lent(), 0);
+    }
+
+    fn segments() -> impl Strategy<Value = Vec<Result<Vec<u8>, i32>>> {
+        let blocked = prop::sample::select(vec![libc::EAGAIN, libc::EINTR, libc::ENOBUFS]);
+        let segment = prop_oneof![
+            4 => prop::collection::vec(any::<u8>(), 1..300).prop_map(Ok),
+            1 => blocked.prop_map(Err),
+        ];
+        prop::collection::vec(segment, 0..30)
+    }
+
+    fn room() -> impl Strategy<Value = Vec<Result<usize, i32>>> {
+        let blocked = prop::sample::select(vec![libc::EAGAIN, libc::EINTR, libc::ENOBUFS]);
+        prop::collection::vec(
+            prop_oneof![3 => (1usize..200).prop_map(Ok), 1 => blocked.prop_map(Err)],
+            0..60,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_arrives_in_order_then_the_end(
+            segments in segments(),
+            room in room(),
+            clean: bool,
+            rings in 0usize..2,
+        ) {
+            let expected: Vec<u8> = segments.iter().flatten().flatten().copied().collect();
+            let turns = 3 * (segments.len() + room.len()) + 10;
+            let end = if clean { Ok(vec![]) } else { Err(libc::ECONNRESET) };
+            let incoming = segments.into_iter().chain([end]).collect();
+            let source = Scripted { incoming, ..Scripted::default() };
+            let mut bench = Bench::new(source, Scripted::sending(room), rings);
+            for _ in 0..turns {
+                bench.pump_ready();
+                let arrived = bench.sent().to_vec();
+                prop_assert!(expected.starts_with(&arrived));
+                prop_assert_eq!(bench.lane.bytes(), arrived.len() as u64);
+                let over = matches!(bench.lane.flow(), Flow::Closed | Flow::Severed);
+                prop_assert_eq!(bench.sink.scripted().finished, over && clean);
+                prop_assert_eq!(bench.buffers.rings_lent(), usize::from(bench.lane.is_pending()));
+            }
+            prop_assert_eq!(bench.sent(), &expected[..]);
+            prop_assert_eq!(bench.lane.flow(), if clean { Flow::Closed } else { Flow::Severed });
+        }
+    }
+}

@@ -61,7 +61,7 @@ impl<S: Socket> Relay<S> {
         Traffic { up: self.up.bytes(), down: self.down.bytes() }
     }
 
-    /// When anything last moved.
+    /// When anything last moved, be it one direction's end.
     pub(super) fn active_at(&self) -> Instant {
         self.active_at
     }
@@ -93,11 +93,14 @@ impl<S: Socket> Relay<S> {
         if outbox.flush(&mut self.client) == Flushed::Blocked {
             return Relayed::Pumped(Pumped::Blocked);
         }
+        let was_half_closed = self.is_half_closed();
         let (mut work_up, mut work_down) = (Work::new(), Work::new());
         let Relay { client, target, up, down, .. } = self;
         let pumped_up = pump(client, up, target, buffers, &mut work_up);
         let pumped_down = pump(target, down, client, buffers, &mut work_down);
-        if work_up.moved() || work_down.moved() {
+        // The time a half-closed session has begins with the half-close, however long it idled.
+        let half_closes = !was_half_closed && self.is_half_closed();
+        if half_closes || work_up.moved() || work_down.moved() {
             self.active_at = now;
         }
         self.verdict(pumped_up, pumped_down)

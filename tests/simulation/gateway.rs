@@ -1,0 +1,485 @@
+//! A reactor without a kernel: it gives sessions what they wait for, as `src/reactor` does, and
+//! asks after each call whether all that must be true of them is.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ringsocks::metrics::Stage;
+use ringsocks::outcome::Outcome;
+use ringsocks::relay::{Buffers, INBOX_BYTES, Readiness};
+use ringsocks::session::{Context, Session, Terms, Turn};
+use ringsocks::token::{Role, Token};
+use slab::Slab;
+
+use crate::counts::Event;
+use crate::socket::{SimNet, SimSocket};
+use crate::tcp::OURS;
+use crate::world::{Happening, Limits, Link, World};
+
+/// As in the session.
+const SEVERING: u64 = 1_000_000;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) struct Gateway {
+    pub(crate) world: Rc<RefCell<World>>,
+    cx: Context<SimNet>,
+    limits: Limits,
+    rings_max: usize,
+    sessions: Slab<Entry>,
+    ready: VecDeque<Token>,
+    pub(crate) outcomes: [u64; Outcome::COUNT],
+}
+
+struct Entry {
+    session: Session<SimSocket>,
+    life: usize,
+    ready: bool,
+    wake_at: Option<Instant>,
+    stage: Stage,
+    stage_since: u64,
+}
+
+enum Fact {
+    Edge(Token, Readiness),
+    Answer(Happening),
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        world: Rc<RefCell<World>>,
+        rings_max: usize,
+        terms: Terms,
+        limits: Limits,
+    ) -> Gateway {
+        let now = world.borrow().instant();
+        let net = SimNet(Rc::clone(&world));
+        let cx = Context::new(now, net, Buffers::new(rings_max), terms.into());
+        Gateway {
+            world,
+            cx,
+            limits,
+            rings_max,
+            sessions: Slab::new(),
+            ready: VecDeque::new(),
+            outcomes: [0; Outcome::COUNT],
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Whether the next tick has something to do though nothing happens.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When it has something to do if nothing happens.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        let timers = self.sessions.iter().filter_map(|(_, entry)| entry.wake_at);
+        timers.min()
+    }
+
+    /// One tick, with all of the edges that are pending or only some of them.
+    pub(crate) fn tick(&mut self, all_edges: bool) {
+        self.cx.now = self.world.borrow().instant();
+        for fact in self.facts(all_edges) {
+            match fact {
+                Fact::Edge(token, readiness) => self.handle_edge(token, readiness),
+                Fact::Answer(happening) => self.handle_happening(happening),
+            }
+        }
+        self.give_turns();
+        self.expire();
+        self.check_all();
+    }
+
+    /// Resets all that is left.
+    pub(crate) fn abort_all(&mut self) {
+        let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.abort(slot, Outcome::Drained));
+    }
+
+    /// Asserts that an empty gateway has everything back.
+    pub(crate) fn check_empty(&self) {
+        assert!(self.sessions.is_empty());
+        assert_eq!(self.cx.buffers.rings_lent(), 0, "rings have leaked");
+        assert_eq!(self.cx.buffers.inboxes_lent(), 0, "inboxes have leaked");
+    }
+
+    fn facts(&mut self, all_edges: bool) -> Vec<Fact> {
+        let world = &mut *self.world.borrow_mut();
+        let mut facts = Vec::new();
+        for index in 0..world.links.len() {
+            if world.links[index].tcp.has_edge(OURS)
+                && let Some(token) = world.links[index].token
+                && (all_edges || !world.random.once_in(4))
+            {
+                let readiness = world.links[index].tcp.take_edge(OURS);
+                facts.push(Fact::Edge(token, readiness));
+            }
+        }
+        while let Some(happening) = world.next_happening() {
+            facts.push(Fact::Answer(happening));
+        }
+        world.random.shuffle(&mut facts);
+        facts
+    }
+
+    fn handle_edge(&mut self, token: Token, readiness: Readiness) {
+        // What epoll has nothing to say of is not reported.
+        if readiness == Readiness::default() {
+            return;
+        }
+        let bits = usize::from(readiness.readable)
+            | usize::from(readiness.writable) << 1
+            | usize::from(readiness.read_closed) << 2
+            | usize::from(readiness.urgent) << 3
+            | usize::from(readiness.error) << 4;
+        self.world.borrow_mut().note("event", token.slot(), bits);
+        self.with_session(token.slot(), |session, cx| session.handle_event(cx, token, readiness));
+    }
+
+    fn handle_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrival(life) => self.accept(life),
+            Happening::Established(link) => {
+                self.world.borrow_mut().links[link].tcp.establish();
+            }
+            Happening::Failed(link, errno) => {
+                self.world.borrow_mut().links[link].tcp.fail(errno);
+            }
+            Happening::Abort(link, reset) => {
+                self.world.borrow_mut().peer_aborts(link, reset);
+            }
+            Happening::Answer(token, answer) => {
+                self.note_answer(token, answer.is_ok());
+                self.with_session(token.slot(), |session, cx| {
+                    session.handle_answer(cx, token, answer)
+                });
+            }
+        }
+    }
+
+    fn note_answer(&mut self, token: Token, is_ok: bool) {
+        let world = &mut *self.world.borrow_mut();
+        world.note("answer", token.slot(), usize::from(is_ok));
+        let waits = self.sessions.get(token.slot()).filter(|entry| {
+            entry.session.stage() == Stage::Resolving
+                && world.lives[entry.life].asked == Some(token)
+        });
+        match waits {
+            Some(entry) if is_ok => world.lives[entry.life].connecting_since = Some(world.now),
+            Some(_) => {}
+            None => world.count(Event::LateAnswer),
+        }
+    }
+
+    fn accept(&mut self, life: usize) {
+        let link = self.world.borrow_mut().arrive(life);
+        let vacancy = self.sessions.vacant_entry();
+        let slot = vacancy.key();
+        let token = self.cx.token(Role::Client, slot);
+        let socket = SimSocket::new(&self.world, link, token);
+        let session = Session::new(socket, token, &self.cx);
+        let world = &mut *self.world.borrow_mut();
+        world.owners.insert(slot, life);
+        world.lives[life].accepted_at = world.now;
+        world.note("accept", life, slot);
+        vacancy.insert(Entry {
+            life,
+            ready: false,
+            wake_at: session.wake_at(),
+            stage: session.stage(),
+            stage_since: world.now,
+            session,
+        });
+    }
+
+    /// Lets a session do something, and sees to what it needs next.
+    fn with_session(
+        &mut self,
+        slot: usize,
+        act: impl FnOnce(&mut Session<SimSocket>, &mut Context<SimNet>) -> Turn,
+    ) {
+        let Some(entry) = self.sessions.get_mut(slot) else {
+            self.world.borrow_mut().count(Event::LateEdge);
+            return;
+        };
+        let before = self.world.borrow().progress;
+        self.world.borrow_mut().idle_calls = 0;
+        let turn = act(&mut entry.session, &mut self.cx);
+        let stage = entry.session.stage();
+        if let Turn::End(outcome) = turn {
+            return self.reap(slot, outcome);
+        }
+        let world = &mut *self.world.borrow_mut();
+        world.note(stage_name(stage), slot, 0);
+        if stage != entry.stage {
+            (entry.stage, entry.stage_since) = (stage, world.now);
+            if stage == Stage::Relaying {
+                let winner = world.winner(entry.life).expect("a relay has a target");
+                world.grant(entry.life, winner);
+            }
+        }
+        match turn {
+            Turn::End(_) | Turn::Wait => {}
+            Turn::Yield => {
+                assert!(world.progress > before, "slot {slot} yields without having done anything");
+                world.count(Event::Yield);
+                if !entry.ready {
+                    entry.ready = true;
+                    self.ready.push_back(entry.session.client_token());
+                }
+            }
+        }
+        entry.wake_at = entry.session.wake_at();
+    }
+
+    fn reap(&mut self, slot: usize, outcome: Outcome) {
+        let Entry { session, life, stage, stage_since, .. } = self.sessions.remove(slot);
+        {
+            let world = &mut *self.world.borrow_mut();
+            world.note(&outcome.to_string(), life, slot);
+            if matches!(outcome, Outcome::Refused(_)) {
+                world.skip_denied(life);
+            }
+            world.check_outcome(life, outcome, &self.limits);
+            // The deadline of passing on a reset, and of seeing somebody off, is a last resort.
+            let forced = match stage {
+                Stage::Severing => world.now >= stage_since + SEVERING,
+                Stage::Closing => {
+                    self.limits.closing.is_some_and(|it| world.now >= stage_since + it)
+                }
+                _ => false,
+            };
+            world.lives[life].forced = forced;
+            if matches!(outcome, Outcome::ClientReset | Outcome::TargetReset) && !forced {
+                world.check_nothing_is_lost(life);
+            }
+            if let (Outcome::Refused(refusal), Some(rep)) = (outcome, world.lives[life].rep_said())
+            {
+                assert_eq!(refusal.rep(), rep, "life {life} was told something else");
+            }
+            world.lives[life].outcome = Some(outcome);
+        }
+        let traffic = session.close(&mut self.cx.buffers);
+        let life = &self.world.borrow().lives[life];
+        assert_eq!((traffic.up, traffic.down), (life.up_out as u64, life.down_out as u64));
+        self.outcomes[outcome.index()] += 1;
+    }
+
+    fn abort(&mut self, slot: usize, outcome: Outcome) {
+        if let Some(entry) = self.sessions.get_mut(slot) {
+            entry.session.abort();
+            self.reap(slot, outcome);
+        }
+    }
+
+    fn give_turns(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { return };
+            if let Some(entry) = self.entry(token) {
+                entry.ready = false;
+                self.with_session(token.slot(), |session, cx| session.handle_turn(cx));
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.cx.now;
+        let due = |(slot, entry): (usize, &Entry)| {
+            entry.wake_at.filter(|at| *at <= now).map(|at| (at, slot))
+        };
+        let mut due: Vec<(Instant, usize)> = self.sessions.iter().filter_map(due).collect();
+        due.sort_unstable();
+        for (_, slot) in due {
+            self.with_session(slot, |session, cx| session.handle_deadline(cx));
+        }
+    }
+
+    fn entry(&mut self, client: Token) -> Option<&mut Entry> {
+        self.sessions.get_mut(client.slot()).filter(|entry| entry.session.client_token() == client)
+    }
+
+    fn check_all(&self) {
+        let world = &*self.world.borrow();
+        let mut buffers_held = 0;
+        for (slot, entry) in &self.sessions {
+            let held = self.buffers_held(world, entry);
+            buffers_held += held;
+            assert!(
+                entry.wake_at.is_none_or(|at| at > self.cx.now),
+                "slot {slot} wants to be woken for ever"
+            );
+            if let Some(limit) = self.overdue(world, entry) {
+                panic!("slot {slot} is {} beyond {limit} us", stage_name(entry.stage));
+            }
+            let waits_its_turn = entry.ready;
+            if !waits_its_turn
+                && let Some(what) = self.neglected(world, entry)
+                && !self.looks_again(world, entry)
+            {
+                panic!("slot {slot} (life {}) sleeps over: {what}", entry.life);
+            }
+        }
+        let lent = self.cx.buffers.rings_lent() + self.cx.buffers.inboxes_lent();
+        assert_eq!(lent, buffers_held, "rings and inboxes do not belong to bytes");
+        assert!(self.cx.buffers.rings_lent() <= self.rings_max);
+    }
+
+    /// How many buffers a session must hold for the bytes it keeps.
+    fn buffers_held(&self, world: &World, entry: &Entry) -> usize {
+        let life = &world.lives[entry.life];
+        match entry.stage {
+            Stage::Greeting
+            | Stage::Authenticating
+            | Stage::Requesting
+            | Stage::Resolving
+            | Stage::Connecting => usize::from(life.in_inbox() > 0),
+            Stage::Relaying => {
+                let (client, target) = links(world, entry);
+                // Until the reply is out, the lanes are not looked at.
+                let waits = !life.reply_is_said() && !client.fault_known;
+                let broken = target.is_some_and(|target| target.fault_known);
+                let up = life.up_held() > 0 && (waits || !broken);
+                let down = life.down_held() > 0 && !client.fault_known;
+                usize::from(up) + usize::from(down)
+            }
+            // The lane into the side that was reset is gone, whatever was in it.
+            Stage::Severing => {
+                let (client, target) = links(world, entry);
+                let target = target.unwrap();
+                let up = client.reset_known && !target.fault_known && life.up_held() > 0;
+                let down = target.reset_known && !client.fault_known && life.down_held() > 0;
+                usize::from(up || down)
+            }
+            Stage::Closing => 0,
+        }
+    }
+
+    /// The deadline that a session has outlived.
+    fn overdue(&self, world: &World, entry: &Entry) -> Option<u64> {
+        let life = &world.lives[entry.life];
+        let limits = &self.limits;
+        let (limit, since) = match entry.stage {
+            Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
+                (limits.handshake, life.accepted_at)
+            }
+            Stage::Resolving => (limits.resolve, entry.stage_since),
+            Stage::Connecting => (limits.connect, entry.stage_since),
+            Stage::Relaying => {
+                let (client, target) = links(world, entry);
+                let half = client.tcp.is_finished(OURS)
+                    || target.is_some_and(|target| target.tcp.is_finished(OURS));
+                (
+                    if half { limits.half_closed } else { limits.idle },
+                    life.moved_at.max(life.broken_at),
+                )
+            }
+            Stage::Severing => (Some(SEVERING), entry.stage_since),
+            Stage::Closing => (Some(limits.closing.unwrap_or(10_000_000)), entry.stage_since),
+        };
+        limit.filter(|limit| since + limit <= world.now)
+    }
+
+    /// Whether the session has a reason to believe nobody tells it, and looks itself soon.
+    fn looks_again(&self, world: &World, entry: &Entry) -> bool {
+        let (client, target) = links(world, entry);
+        let second = LOOK_AGAIN.as_micros() as u64;
+        let unsure = [Some(client), target].into_iter().flatten().any(|link| {
+            link.short_at.is_some_and(|at| {
+                let soon = at.max(link.acknowledged_at) + second >= world.now;
+                soon || link.tcp.unacknowledged(OURS) > 0
+            })
+        });
+        unsure && entry.wake_at.is_some_and(|at| at <= self.cx.now + LOOK_AGAIN)
+    }
+
+    /// What a session could do now, though it waits and no edge is pending.
+    fn neglected(&self, world: &World, entry: &Entry) -> Option<&'static str> {
+        let life = &world.lives[entry.life];
+        let (client, target) = links(world, entry);
+        if client.tcp.has_edge(OURS) || target.is_some_and(|target| target.tcp.has_edge(OURS)) {
+            return None;
+        }
+        let can_say = client.tcp.has_space(OURS) && !client.fault_known;
+        match entry.stage {
+            Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
+                if has_news(client) {
+                    return Some("a client that speaks");
+                }
+                (can_say && life.said.len() < life.answers_due()).then_some("an answer")
+            }
+            Stage::Resolving | Stage::Connecting => {
+                if can_say && life.said.len() < life.answers_due() {
+                    return Some("an answer");
+                }
+                let ended = client.tcp.fin_arrived(OURS) || client.tcp.is_dead(OURS);
+                if ended && client.tcp.arrived(OURS) <= life.script.request_end as u64 {
+                    return Some("a client that hung up");
+                }
+                let answered =
+                    life.attempts.iter().map(|attempt| &world.links[*attempt].tcp).any(|tcp| {
+                        !tcp.is_connecting() && !tcp.is_closed(OURS) && !tcp.has_edge(OURS)
+                    });
+                answered.then_some("a target that answered")
+            }
+            Stage::Relaying => {
+                if can_say && !life.reply_is_said() {
+                    return Some("a reply");
+                }
+                if !life.reply_is_said() && !client.fault_known {
+                    return None;
+                }
+                let target = target.unwrap();
+                neglected_lane(client, life.up_held(), target)
+                    .or_else(|| neglected_lane(target, life.down_held(), client))
+            }
+            Stage::Severing => None,
+            Stage::Closing => {
+                let seen_off = match target {
+                    Some(target) if !target.tcp.is_closed(OURS) => target,
+                    _ => client,
+                };
+                (seen_off.tcp.is_finished(OURS) && has_news(seen_off)).then_some("late words")
+            }
+        }
+    }
+}
+
+fn neglected_lane(source: &Link, held: usize, sink: &Link) -> Option<&'static str> {
+    let sinks = sink.tcp.has_space(OURS) && !sink.fault_known;
+    if held > 0 && sinks {
+        return Some("bytes in a ring, and room for them");
+    }
+    let takes_more = sinks || sink.fault_known || (1..INBOX_BYTES).contains(&held);
+    (takes_more && has_news(source)).then_some("a source that speaks, and room for it")
+}
+
+/// Whether a receive would find something.
+fn has_news(link: &Link) -> bool {
+    let ended = link.tcp.fin_arrived(OURS) || link.tcp.is_dead(OURS);
+    link.tcp.has_bytes(OURS) || ended && !link.end_known && !link.fault_known
+}
+
+/// A session's client and its target, once it has one.
+fn links<'a>(world: &'a World, entry: &Entry) -> (&'a Link, Option<&'a Link>) {
+    let life = &world.lives[entry.life];
+    (&world.links[life.client.unwrap()], life.granted.map(|target| &world.links[target]))
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Greeting => "greeting",
+        Stage::Authenticating => "authenticating",
+        Stage::Requesting => "requesting",
+        Stage::Resolving => "resolving",
+        Stage::Connecting => "connecting",
+        Stage::Relaying => "relaying",
+        Stage::Severing => "severing",
+        Stage::Closing => "closing",
+    }
+}

@@ -1,0 +1,196 @@
+use std::net::{IpAddr, SocketAddr};
+
+use ringsocks::outcome::Outcome;
+use ringsocks::token::Token;
+
+use crate::payload::{is_payload, with_payload};
+use crate::script::{Asked, Dialect, Plan, Script};
+
+/// One client's life and the shadow of its session.
+pub(crate) struct Life {
+    pub(crate) script: Script,
+    pub(crate) client: Option<usize>,
+    /// How many of the client's bytes the gateway has heard, without those it threw away.
+    pub(crate) heard: usize,
+    /// What the gateway said of its own: answers and the reply.
+    pub(crate) said: Vec<u8>,
+    pub(super) reply_due: Option<ReplySaid>,
+    pub(crate) tried: usize,
+    /// The connections to targets it began.
+    pub(crate) attempts: Vec<usize>,
+    /// The target the client was granted, once the session relays.
+    pub(crate) granted: Option<usize>,
+    pub(super) granted_target: Option<usize>,
+    pub(crate) up_out: usize,
+    pub(crate) down_in: usize,
+    pub(crate) down_out: usize,
+    pub(crate) accepted_at: u64,
+    pub(crate) moved_at: u64,
+    /// When a side last was found broken.
+    pub(crate) broken_at: u64,
+    /// Whether a deadline ended the last state it was in.
+    pub(crate) forced: bool,
+    /// The question its session asked the resolver.
+    pub(crate) asked: Option<Token>,
+    pub(crate) connecting_since: Option<u64>,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplySaid {
+    Granted,
+    Refused,
+}
+
+impl Life {
+    pub(super) fn plan(&self, target: Option<usize>) -> &Plan {
+        match target {
+            None => &self.script.client,
+            Some(index) => &self.script.targets[index].plan,
+        }
+    }
+
+    pub(super) fn total(&self, target: Option<usize>) -> usize {
+        let asks = if target.is_none() { self.script.asks.len() } else { 0 };
+        asks + self.plan(target).payload
+    }
+
+    /// What has been heard of the client's payload and not said to the target.
+    pub(crate) fn up_held(&self) -> usize {
+        self.heard.saturating_sub(self.script.request_end + self.up_out)
+    }
+
+    pub(crate) fn down_held(&self) -> usize {
+        self.down_in.saturating_sub(self.down_out)
+    }
+
+    /// What has been heard of a message that was not whole.
+    pub(crate) fn in_inbox(&self) -> usize {
+        let ends = self.script.answers.iter().map(|(end, _)| *end).chain([self.script.request_end]);
+        self.heard - ends.filter(|end| *end <= self.heard).max().unwrap_or(0)
+    }
+
+    /// How many bytes of its own the gateway owes the client by now, the reply not counted.
+    pub(crate) fn answers_due(&self) -> usize {
+        let due = self.script.answers.iter().filter(|(end, _)| *end <= self.heard);
+        due.map(|(_, answer)| answer.len()).sum()
+    }
+
+    pub(super) fn answers_len(&self) -> usize {
+        self.script.answers.iter().map(|(_, answer)| answer.len()).sum()
+    }
+
+    pub(crate) fn reply_is_said(&self) -> bool {
+        self.reply_due.is_some()
+    }
+
+    pub(super) fn asked_for(&self, how: Outcome) -> bool {
+        let Asked::Refused { after, outcome, .. } = &self.script.request else { return false };
+        self.heard >= *after && *outcome == how
+    }
+
+    pub(super) fn client_may_send(&self, sent: usize, received: usize) -> usize {
+        let asks = self.script.asks.len();
+        if self.script.client.is_eager {
+            return asks + self.script.client.payload;
+        }
+        let mut heard = 0;
+        for (end, answer) in &self.script.answers {
+            heard += answer.len();
+            if sent <= *end && received < heard {
+                return (*end).min(asks);
+            }
+        }
+        let replied = self.reply_is_said() && received >= self.said.len();
+        asks + if replied { self.script.client.payload } else { 0 }
+    }
+
+    pub(super) fn stream(&self, target: Option<usize>, at: usize, n: usize) -> Vec<u8> {
+        let asks: &[u8] = if target.is_none() { &self.script.asks } else { &[] };
+        let mut bytes = asks[at.min(asks.len())..(at + n).min(asks.len())].to_vec();
+        let rest = n - bytes.len();
+        with_payload(self.plan(target), at.saturating_sub(asks.len()), rest, |_, piece| {
+            bytes.extend_from_slice(piece);
+        });
+        bytes
+    }
+
+    /// Whether these are the bytes a peer must read at this place.
+    pub(super) fn is_due(&self, target: Option<usize>, at: usize, bytes: &[u8]) -> bool {
+        if target.is_some() {
+            return is_payload(&self.script.client, at, bytes);
+        }
+        let said = &self.said[at.min(self.said.len())..];
+        let (own, relayed) = bytes.split_at(bytes.len().min(said.len()));
+        own == &said[..own.len()]
+            && (relayed.is_empty()
+                || is_payload(
+                    self.plan(self.granted_target),
+                    at + own.len() - self.said.len(),
+                    relayed,
+                ))
+    }
+
+    /// What the gateway says of its own must be the answers that are due, then one reply.
+    pub(super) fn check_said(&mut self, index: usize, bnd: Option<SocketAddr>) {
+        let answers: Vec<u8> =
+            self.script.answers.iter().flat_map(|(_, answer)| answer.clone()).collect();
+        let due = self.answers_due();
+        let own = self.said.len().min(answers.len());
+        assert_eq!(self.said[..own], answers[..own], "life {index}: wrong answers");
+        let Some(reply) = self.said.get(answers.len()..).filter(|reply| !reply.is_empty()) else {
+            return assert!(self.said.len() <= due, "life {index}: an answer too early");
+        };
+        if let Asked::Refused { after, answer, .. } = &self.script.request {
+            assert!(self.heard >= *after, "life {index}: a reply too early");
+            assert!(answer.starts_with(reply), "life {index}: wrong reply {reply:02x?}");
+            if reply == answer {
+                self.reply_due = Some(ReplySaid::Refused);
+            }
+            return;
+        }
+        assert!(self.heard >= self.script.request_end, "life {index}: a reply too early");
+        let expected = match bnd {
+            Some(bnd) => self.granting(bnd),
+            None => self.refusing(reply),
+        };
+        assert!(expected.starts_with(reply), "life {index}: wrong reply {reply:02x?}");
+        if reply.len() == expected.len() {
+            self.reply_due = Some(match self.granted {
+                Some(_) => ReplySaid::Granted,
+                None => ReplySaid::Refused,
+            });
+        }
+    }
+
+    pub(super) fn granting(&self, bnd: SocketAddr) -> Vec<u8> {
+        let port = bnd.port().to_be_bytes();
+        match (self.script.dialect, bnd.ip()) {
+            (Dialect::Socks4, IpAddr::V4(ip)) => [&[0, 0x5a], &port[..], &ip.octets()].concat(),
+            (Dialect::Socks4, IpAddr::V6(_)) => [&[0, 0x5a], &port[..], &[0; 4]].concat(),
+            (Dialect::Socks5, IpAddr::V4(ip)) => [&[5, 0, 0, 1], &ip.octets()[..], &port].concat(),
+            (Dialect::Socks5, IpAddr::V6(ip)) => [&[5, 0, 0, 4], &ip.octets()[..], &port].concat(),
+        }
+    }
+
+    /// Which refusal it is, the outcome is held against.
+    pub(super) fn refusing(&self, reply: &[u8]) -> Vec<u8> {
+        match self.script.dialect {
+            Dialect::Socks4 => [&[0, 0x5b][..], &[0; 6]].concat(),
+            Dialect::Socks5 => {
+                let rep = reply.get(1).copied().unwrap_or(1);
+                assert!((1..=8).contains(&rep));
+                [&[5, rep, 0, 1][..], &[0; 6]].concat()
+            }
+        }
+    }
+
+    /// The REP the client was told, if it was refused in SOCKS5.
+    pub(crate) fn rep_said(&self) -> Option<u8> {
+        let answers = self.answers_len();
+        let refused = self.reply_due == Some(ReplySaid::Refused)
+            && self.script.dialect == Dialect::Socks5
+            && matches!(self.script.request, Asked::Connect { .. });
+        refused.then(|| self.said[answers + 1])
+    }
+}

@@ -1,0 +1,270 @@
+//! Many sessions over a model of TCP, driven by nothing but a seed.
+//!
+//! Each seed throws a handful of clients, their targets, a resolver and the weather between them,
+//! and plays them against the sessions the reactor runs, with a shadow beside each that knows every
+//! byte. Where a seed fails, `RINGSOCKS_SIMULATION_SEED=n cargo test --test simulation -- --nocapture`
+//! plays it alone and prints what happened.
+
+mod counts;
+mod gateway;
+mod life;
+mod payload;
+mod peers;
+mod random;
+mod script;
+mod shadow;
+mod socket;
+mod tcp;
+mod world;
+
+use std::cell::RefCell;
+use std::env;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringsocks::auth::Users;
+use ringsocks::config::Timeouts;
+use ringsocks::outcome::Outcome;
+use ringsocks::session::Terms;
+
+use crate::counts::Event;
+use crate::gateway::Gateway;
+use crate::random::Random;
+use crate::script::Script;
+use crate::tcp::{OURS, PEER};
+use crate::world::{Limits, World};
+
+const SEEDS: u64 = 1000;
+const SEED_VARIABLE: &str = "RINGSOCKS_SIMULATION_SEED";
+
+/// What a seed came to.
+#[derive(Clone, Copy)]
+struct Played {
+    hash: u64,
+    ticks: u64,
+    counts: [u64; Event::ALL.len()],
+    outcomes: [u64; Outcome::COUNT],
+}
+
+#[test]
+fn a_thousand_seeds() {
+    if let Some(seed) = env::var(SEED_VARIABLE).ok().map(|it| it.parse().expect("a number")) {
+        let played = play(seed, true);
+        println!("trace {:016x} of {} ticks", played.hash, played.ticks);
+        return;
+    }
+    let halves = thread::scope(|scope| {
+        let half = |first: u64| {
+            scope.spawn(move || (first..SEEDS).step_by(2).map(attempt).collect::<Vec<_>>())
+        };
+        let halves = [half(0), half(1)];
+        halves.map(|half| half.join().unwrap())
+    });
+    let mut failed = Vec::new();
+    let mut all =
+        Played { hash: 0, ticks: 0, counts: Default::default(), outcomes: [0; Outcome::COUNT] };
+    for played in halves.into_iter().flatten() {
+        match played {
+            Ok(played) => all.add(&played),
+            Err(seed) => failed.push(seed),
+        }
+    }
+    failed.sort_unstable();
+    assert!(
+        failed.is_empty(),
+        "{} seeds failed; play one: {SEED_VARIABLE}={} cargo test --test simulation -- --nocapture\n{failed:?}",
+        failed.len(),
+        failed[0],
+    );
+    all.assert_interesting();
+}
+
+#[test]
+fn the_same_seed_plays_the_same() {
+    for seed in 0..20 {
+        assert_eq!(play(seed, false).hash, play(seed, false).hash, "seed {seed}");
+    }
+    assert_ne!(play(0, false).hash, play(1, false).hash);
+}
+
+fn attempt(seed: u64) -> Result<Played, u64> {
+    panic::catch_unwind(AssertUnwindSafe(|| play(seed, false))).map_err(|_| {
+        eprintln!("^ seed {seed}");
+        seed
+    })
+}
+
+impl Played {
+    fn add(&mut self, other: &Played) {
+        self.ticks += other.ticks;
+        self.counts.iter_mut().zip(other.counts).for_each(|(all, one)| *all += one);
+        self.outcomes.iter_mut().zip(other.outcomes).for_each(|(all, one)| *all += one);
+    }
+
+    /// Everything worth simulating has happened, more than once.
+    fn assert_interesting(&self) {
+        println!("{} ticks", self.ticks);
+        let mut missing = Vec::new();
+        for event in Event::ALL {
+            let count = self.counts[event as usize];
+            println!("{count:>9} {event:?}");
+            if count < 2 {
+                missing.push(format!("{event:?}"));
+            }
+        }
+        for outcome in Outcome::ALL {
+            let count = self.outcomes[outcome.index()];
+            println!("{count:>9} {outcome}");
+            if count < 2 {
+                missing.push(outcome.to_string());
+            }
+        }
+        assert!(missing.is_empty(), "it never happens: {missing:?}");
+    }
+}
+
+fn play(seed: u64, verbose: bool) -> Played {
+    let mut random = Random::new(seed);
+    let with_users = random.once_in(3);
+    let (terms, limits) = throw_terms(&mut random, with_users);
+    let rings_max = random.pick(&[1, 2, 2, 4]);
+    let lives = random.between(3, 12);
+    let scripts: Vec<Script> =
+        (0..lives).map(|life| Script::throw(&mut random, life as u8, with_users)).collect();
+    let ticks_max = random.pick(&[100, 600, 2000]);
+    let drains = random.once_in(10);
+
+    let world = World::new(random, Instant::now(), verbose);
+    let world = Rc::new(RefCell::new(world));
+    scripts.into_iter().for_each(|script| world.borrow_mut().add_life(script));
+    let longest = limits.longest();
+    let never_ends = limits.idle.is_none() || limits.half_closed.is_none();
+    let mut gateway = Gateway::new(Rc::clone(&world), rings_max, terms, limits);
+
+    let mut ticks = 0;
+    while ticks < ticks_max && !(gateway.is_empty() && world.borrow().happenings.is_empty()) {
+        ticks += 1;
+        let moved = stir(&mut world.borrow_mut(), true);
+        gateway.tick(!moved);
+        pass_time(&gateway, moved);
+    }
+    world.borrow_mut().note("peers fall silent", 0, 0);
+    // Who has not come by now comes no more.
+    world.borrow_mut().happenings.retain(|_, it| !matches!(it, world::Happening::Arrival(_)));
+    if drains || never_ends {
+        if !gateway.is_empty() {
+            world.borrow_mut().count(Event::DrainWhileBusy);
+        }
+        gateway.abort_all();
+    }
+    ticks += outlive(&mut gateway, longest);
+    gateway.check_empty();
+    let world = &mut *world.borrow_mut();
+    settle(world);
+    for life in 0..world.lives.len() {
+        world.check_finals(life);
+    }
+    Played { hash: world.hash, ticks, counts: world.counts, outcomes: gateway.outcomes }
+}
+
+fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
+    let users = if with_users { Users::new([("alice", "wonder")]).unwrap() } else { Users::none() };
+    let mut rarely_never = |ms: u64| (!random.once_in(12)).then_some(ms * 1000);
+    let limits = Limits {
+        handshake: Some(10_000_000),
+        resolve: Some(5_000_000),
+        connect: Some(10_000_000),
+        idle: rarely_never(30_000),
+        half_closed: rarely_never(8_000),
+        closing: rarely_never(2_000),
+    };
+    let duration = |us: Option<u64>| us.map(Duration::from_micros);
+    let timeout = Timeouts {
+        handshake: duration(limits.handshake),
+        resolve: duration(limits.resolve),
+        connect: duration(limits.connect),
+        idle: duration(limits.idle),
+        half_closed: duration(limits.half_closed),
+        closing: duration(limits.closing),
+    };
+    (Terms { users, timeout, listeners: Vec::new() }, limits)
+}
+
+/// Lets the network and the peers do something. Says whether anything happened.
+fn stir(world: &mut World, peers_act: bool) -> bool {
+    let links = world.links.len();
+    let mut moved = false;
+    for link in 0..links {
+        for end in [PEER, OURS] {
+            moved |= world.random.once_in(2) && world.deliver(link, end);
+        }
+        moved |= peers_act && world.random.once_in(2) && world.act(link);
+        if world.random.once_in(100) {
+            world.links[link].tcp.repeat_edge(OURS);
+        }
+    }
+    moved || stir_all(world, peers_act)
+}
+
+/// The same with everything that can happen.
+fn stir_all(world: &mut World, peers_act: bool) -> bool {
+    let mut moved = false;
+    for link in 0..world.links.len() {
+        moved |= world.deliver(link, PEER) | world.deliver(link, OURS);
+        moved |= peers_act && world.act(link);
+    }
+    moved
+}
+
+/// Moves the clock: a little while things happen, else to whatever is next; sometimes too far.
+fn pass_time(gateway: &Gateway, moved: bool) {
+    let world = &mut *gateway.world.borrow_mut();
+    let stays = gateway.is_busy() || moved || world.links.iter().any(|it| it.tcp.has_edge(OURS));
+    if stays {
+        world.now += world.random.below(5000) as u64;
+        if world.random.once_in(250) {
+            world.count(Event::ClockJump);
+            world.now += world.random.pick(&[300_000, 3_000_000, 20_000_000]);
+        }
+        return;
+    }
+    let timer = gateway.wakes_at().map(|at| world.time_of(at));
+    let happening = world.happenings.keys().next().map(|(at, _)| *at);
+    let next = timer.into_iter().chain(happening).min().unwrap_or(world.now);
+    world.now = next.max(world.now) + world.random.below(1000) as u64;
+    if world.random.once_in(12) {
+        world.now += world.random.below(5_000_000) as u64;
+    }
+}
+
+/// Plays on with silent peers until every session has ended, which must not take for ever.
+fn outlive(gateway: &mut Gateway, longest: u64) -> u64 {
+    let mut progress = 0;
+    let mut end = 0;
+    let mut ticks = 0;
+    while !gateway.is_empty() {
+        ticks += 1;
+        assert!(ticks < 50_000, "sessions are busy with nothing");
+        let moved = stir(&mut gateway.world.borrow_mut(), false);
+        gateway.tick(true);
+        pass_time(gateway, moved);
+        // What the peers' kernels had taken before may go on for long.
+        let world = gateway.world.borrow();
+        if progress < world.progress || end == 0 {
+            (progress, end) = (world.progress, world.now + longest);
+        }
+        assert!(gateway.is_empty() || world.now < end, "a session outlives all");
+    }
+    ticks
+}
+
+/// Lets what the closed sockets left behind arrive.
+fn settle(world: &mut World) {
+    let mut rounds = 0;
+    while stir_all(world, true) {
+        rounds += 1;
+        assert!(rounds < 100_000, "the network never comes to rest");
+    }
+}

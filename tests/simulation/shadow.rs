@@ -1,0 +1,291 @@
+//! What sessions may say, must have heard, and may end as.
+
+use ringsocks::outcome::{Outcome, Refusal};
+use ringsocks::relay::RING_BYTES;
+
+use crate::counts::Event;
+use crate::life::{Life, ReplySaid};
+use crate::payload::is_payload;
+use crate::script::{Asked, Fate, Resolution};
+use crate::tcp::{OURS, PEER};
+use crate::world::{How, Limits, Link, Saw, World};
+
+impl World {
+    /// A peer that sees a FIN must have been sent all that the other side sent, and its FIN.
+    pub(super) fn check_clean_end(&self, link: usize) {
+        let Link { received, target, life, saw, .. } = self.links[link];
+        if saw != Saw::End {
+            return;
+        }
+        let life = &self.lives[life];
+        let other = match (target, life.granted) {
+            (None, None) => {
+                assert!(received <= life.said.len());
+                return;
+            }
+            (Some(_), None) => return assert_eq!(received, 0, "link {link}: never granted"),
+            (None, granted) => granted,
+            (Some(_), Some(granted)) if granted != link => return assert_eq!(received, 0),
+            (Some(_), Some(_)) => life.client,
+        };
+        let other = &self.links[other.unwrap()];
+        let (before, sent) = match target {
+            None => (life.said.len(), other.sent),
+            Some(_) => (0, other.sent - life.script.request_end),
+        };
+        assert!(other.finished, "link {link}: a FIN, but the other side sent none");
+        assert_eq!(received, before + sent, "link {link}: a FIN, but bytes are missing");
+    }
+
+    /// A session that ends now, though no deadline forces it, must not lose what it sent.
+    pub(crate) fn check_nothing_is_lost(&self, life: usize) {
+        let Life { client, granted, .. } = self.lives[life];
+        for link in [client, granted].into_iter().flatten() {
+            let lost = self.links[link].tcp.would_lose();
+            assert!(!lost, "link {link} would lose what it was sent");
+        }
+    }
+
+    /// After the end of everything: what each peer of a life must have seen by then.
+    pub(crate) fn check_finals(&mut self, life: usize) {
+        let Life { client, granted, outcome, forced, .. } = self.lives[life];
+        let Some(client) = client else { return };
+        let outcome = outcome.expect("every session has ended");
+        for (index, link) in self.links.iter().enumerate() {
+            assert!(link.life != life || link.tcp.is_closed(OURS), "socket {index} has leaked");
+        }
+        let Some(target) = granted else { return };
+        for (link, other) in [(client, target), (target, client)] {
+            if !self.plan(link).is_faithful() {
+                continue;
+            }
+            match outcome {
+                Outcome::Finished => {
+                    assert_eq!(self.links[link].saw, Saw::End, "link {link} after a clean end");
+                    self.count(Event::WholeTransfer);
+                }
+                Outcome::ClientReset | Outcome::TargetReset => {
+                    // What ended before it was reset is whole.
+                    if self.links[other].tcp.fin_arrived(OURS) {
+                        if forced {
+                            continue;
+                        }
+                        assert_eq!(self.links[link].saw, Saw::End, "link {link} after an end");
+                        self.count(Event::ResetAfterEnd);
+                    } else {
+                        assert_eq!(self.links[link].saw, Saw::Reset, "link {link} after a reset");
+                        self.count(Event::ResetPassedOn);
+                    }
+                }
+                _ => assert_ne!(self.links[link].saw, Saw::Nothing, "link {link}: {outcome}"),
+            }
+        }
+    }
+
+    /// Whether a session may end in this way now, by all that its shadow knows.
+    pub(crate) fn check_outcome(&mut self, life: usize, outcome: Outcome, timeouts: &Limits) {
+        let l = &self.lives[life];
+        let client = &self.links[l.client.unwrap()];
+        let client_ended = client.tcp.fin_arrived(OURS) || client.tcp.is_dead(OURS);
+        let passed =
+            |limit: Option<u64>, since: u64| limit.is_some_and(|it| since + it <= self.now);
+        let whole = |up: bool| match (up, l.granted) {
+            (true, Some(_)) => client.finished && l.up_out + l.script.request_end == client.sent,
+            (false, Some(target)) => {
+                self.links[target].finished && l.down_out == self.links[target].sent
+            }
+            _ => false,
+        };
+        let target = l.granted.map(|target| &self.links[target]);
+        let allowed = match outcome {
+            Outcome::Finished => whole(true) && whole(false),
+            Outcome::Empty => client_ended && client.tcp.arrived(OURS) == 0,
+            Outcome::ClientGone => {
+                // A FIN behind early data is a half-close.
+                let hung_up = client.tcp.is_dead(OURS) || client.sent <= l.script.request_end;
+                client_ended && hung_up && l.granted.is_none()
+            }
+            Outcome::ClientReset => client.sent_reset || client.tcp.is_closed(PEER),
+            Outcome::TargetReset => {
+                target.is_some_and(|it| it.sent_reset || it.tcp.is_closed(PEER))
+            }
+            Outcome::HandshakeTimeout => {
+                passed(timeouts.handshake, l.accepted_at)
+                    && (l.granted.is_none() || l.reply_due.is_none())
+            }
+            Outcome::IdleTimeout => l.granted.is_some() && passed(timeouts.idle, l.moved_at),
+            Outcome::HalfClosedTimeout => {
+                l.granted.is_some() && passed(timeouts.half_closed, l.moved_at)
+            }
+            Outcome::Drained => true,
+            Outcome::Noise | Outcome::NoMethod | Outcome::BadLogin => l.asked_for(outcome),
+            Outcome::Refused(refusal) => {
+                l.asked_for(outcome) || self.refuses_rightly(life, refusal, timeouts)
+            }
+        };
+        assert!(allowed, "life {life} may not end as {outcome}");
+    }
+
+    /// Whether what the resolver and the targets did amounts to this refusal.
+    pub(super) fn refuses_rightly(&self, life: usize, refusal: Refusal, timeouts: &Limits) -> bool {
+        let l = &self.lives[life];
+        let Asked::Connect { named } = l.script.request else { return false };
+        if l.heard < l.script.request_end {
+            return false;
+        }
+        if named && l.connecting_since.is_none() {
+            return match l.script.resolution {
+                Resolution::Failure(_, answer) if answer == refusal => true,
+                Resolution::Full => refusal == Refusal::General,
+                _ => {
+                    let limit = timeouts.resolve.unwrap_or(u64::MAX);
+                    refusal == Refusal::HostUnreachable && self.now >= limit
+                }
+            };
+        }
+        let mut heard = Vec::new();
+        let mut all_failed = true;
+        for (number, target) in l.script.targets[..l.tried].iter().enumerate() {
+            // A target that resets what it has just accepted refuses, too.
+            let was_reset = self
+                .links
+                .iter()
+                .any(|link| link.life == life && link.target == Some(number) && link.reset_known);
+            match target.fate {
+                Fate::Accepts(_) if was_reset => heard.push(Refusal::ConnectionRefused),
+                Fate::Fails(_, errno) | Fate::Impossible(errno) => heard.push(rep_of(errno)),
+                Fate::Denied => heard.push(Refusal::Denied),
+                Fate::Itself => heard.push(Refusal::ConnectionRefused),
+                Fate::Accepts(_) | Fate::Silent => all_failed = false,
+            }
+        }
+        all_failed &= l.tried == l.script.targets.len();
+        let since = l.connecting_since.unwrap_or(self.now);
+        let passed = timeouts.connect.is_some_and(|it| since + it <= self.now);
+        let best = |heard: &[Refusal]| {
+            let order = [5, 6, 4, 3, 1, 2];
+            order.into_iter().find(|rep| heard.iter().any(|refusal| refusal.rep() == *rep))
+        };
+        if all_failed && best(&heard) == Some(refusal.rep()) {
+            return true;
+        }
+        // At the deadline some of them may not have been heard of.
+        let refused = heard.contains(&Refusal::ConnectionRefused);
+        passed && (refusal == Refusal::TimedOut || refused && refusal == Refusal::ConnectionRefused)
+    }
+
+    /// The attempt that the session has kept because it was answered.
+    pub(crate) fn winner(&self, life: usize) -> Option<usize> {
+        self.lives[life].attempts.iter().copied().find(|attempt| {
+            let tcp = &self.links[*attempt].tcp;
+            tcp.is_established() && !tcp.is_closed(OURS)
+        })
+    }
+
+    /// The gateway uses an attempt: that grants it.
+    pub(crate) fn grant(&mut self, index: usize, link: usize) {
+        let now = self.now;
+        let life = &mut self.lives[index];
+        if life.granted == Some(link) {
+            return;
+        }
+        let number = self.links[link].target.unwrap();
+        assert_eq!(life.granted, None, "life {index}: two targets");
+        assert!(self.links[link].tcp.is_established(), "life {index}: not connected yet");
+        assert_ne!(life.script.targets[number].fate, Fate::Itself);
+        life.granted = Some(link);
+        life.granted_target = Some(number);
+        life.moved_at = now;
+        let early = life.heard > life.script.request_end;
+        let ended = self.links[life.client.unwrap()].tcp.fin_arrived(OURS);
+        if early {
+            self.count(Event::EarlyData);
+        }
+        if ended {
+            self.count(Event::HalfCloseWithRequest);
+        }
+    }
+
+    pub(super) fn handle_heard(&mut self, link: usize, how: How, n: usize) {
+        self.progress += n as u64;
+        self.idle_calls = 0;
+        let Link { life: index, target, .. } = self.links[link];
+        if target.is_some() {
+            self.grant(index, link);
+        }
+        let now = self.now;
+        let life = &mut self.lives[index];
+        // What is thrown away keeps nothing alive.
+        if life.granted.is_some() && how == How::Receive {
+            life.moved_at = now;
+        }
+        match target {
+            None => life.heard += n,
+            Some(_) => life.down_in += n,
+        }
+        if life.up_held().max(life.down_held()) >= RING_BYTES {
+            self.count(Event::FullRing);
+        }
+    }
+
+    pub(super) fn handle_said(&mut self, link: usize, bytes: &[u8]) {
+        let now = self.now;
+        let Link { life: index, target, .. } = self.links[link];
+        if target.is_some() {
+            self.grant(index, link);
+        } else if self.lives[index].said.len() >= self.lives[index].answers_len()
+            && let Some(attempt) = self.winner(index)
+        {
+            self.grant(index, attempt);
+        }
+        let bnd = self.lives[index].granted.map(|target| self.local_addr(target));
+        let life = &mut self.lives[index];
+        match target {
+            Some(_) => {
+                life.moved_at = now;
+                let end = life.script.request_end + life.up_out + bytes.len();
+                let arrived = self.links[life.client.unwrap()].tcp.arrived(OURS);
+                assert!(end as u64 <= arrived, "life {index}: bytes nobody sent");
+                let right = is_payload(&life.script.client, life.up_out, bytes);
+                assert!(right, "life {index}: wrong bytes up at {}", life.up_out);
+                life.up_out += bytes.len();
+            }
+            None if life.reply_is_said() => {
+                life.moved_at = now;
+                assert_eq!(life.reply_due, Some(ReplySaid::Granted), "bytes after a refusal");
+                let end = life.down_out + bytes.len();
+                let arrived = self.links[life.granted.unwrap()].tcp.arrived(OURS);
+                assert!(end as u64 <= arrived, "life {index}: bytes nobody sent");
+                let plan = life.plan(life.granted_target);
+                let right = is_payload(plan, life.down_out, bytes);
+                assert!(right, "life {index}: wrong bytes down at {}", life.down_out);
+                life.down_out += bytes.len();
+            }
+            None => {
+                life.said.extend_from_slice(bytes);
+                life.check_said(index, bnd);
+            }
+        }
+    }
+
+    /// All denied addresses behind the last one tried count as tried once the session has given up.
+    pub(crate) fn skip_denied(&mut self, life: usize) {
+        let life = &mut self.lives[life];
+        while let Some(target) = life.script.targets.get(life.tried)
+            && target.fate == Fate::Denied
+        {
+            life.tried += 1;
+        }
+    }
+}
+
+pub(super) fn rep_of(errno: i32) -> Refusal {
+    match errno {
+        libc::ECONNREFUSED | libc::ECONNRESET => Refusal::ConnectionRefused,
+        libc::ETIMEDOUT => Refusal::TimedOut,
+        libc::EHOSTUNREACH => Refusal::HostUnreachable,
+        libc::ENETUNREACH => Refusal::NetworkUnreachable,
+        libc::EACCES => Refusal::Denied,
+        _ => Refusal::General,
+    }
+}

@@ -1,0 +1,307 @@
+//! The gateway's way to the world: sockets, connections, names.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Instant;
+
+use ringsocks::outcome::Refusal;
+use ringsocks::proto::Name;
+use ringsocks::relay::Socket;
+use ringsocks::session::Net;
+use ringsocks::token::Token;
+
+use crate::counts::Event;
+use crate::script::{Fate, Resolution};
+use crate::tcp::{Connection, OURS};
+use crate::world::{Happening, How, World};
+
+/// The gateway's end of a connection; dropping it closes it.
+pub(crate) struct SimSocket {
+    world: Rc<RefCell<World>>,
+    link: usize,
+}
+
+impl SimSocket {
+    pub(crate) fn new(world: &Rc<RefCell<World>>, link: usize, token: Token) -> SimSocket {
+        world.borrow_mut().links[link].token = Some(token);
+        SimSocket { world: Rc::clone(world), link }
+    }
+}
+
+impl Socket for SimSocket {
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!into.is_empty());
+        let world = &mut *self.world.borrow_mut();
+        world.recv(self.link, How::Receive, into.len(), |bytes| {
+            into[..bytes.len()].copy_from_slice(bytes);
+        })
+    }
+
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!into.is_empty());
+        let world = &mut *self.world.borrow_mut();
+        world.recv(self.link, How::Peek, into.len(), |bytes| {
+            into[..bytes.len()].copy_from_slice(bytes);
+        })
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!bytes.is_empty());
+        let world = &mut *self.world.borrow_mut();
+        if world.is_interrupted() {
+            return Err(io::Error::from_raw_os_error(libc::EINTR));
+        }
+        let mut offered = bytes;
+        if world.is_short_of_memory(self.link) {
+            world.count(Event::ShortageSending);
+            offered = &bytes[..world.random.below(bytes.len())];
+            if offered.is_empty() {
+                let errno = world.random.pick(&[libc::EAGAIN, libc::ENOBUFS]);
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+        }
+        let result = world.links[self.link].tcp.send(OURS, offered);
+        match result {
+            Ok(n) => {
+                world.progress += n as u64;
+                world.notes_wrap(self.link, bytes, n);
+                world.handle_said(self.link, &bytes[..n]);
+            }
+            Err(libc::EAGAIN) => {}
+            Err(errno) => {
+                world.learn_fault(self.link, errno);
+                world.count(if errno == libc::EPIPE {
+                    Event::EpipeFromSend
+                } else {
+                    Event::ResetFromSend
+                });
+            }
+        }
+        world.note("send", self.link, result.map_or_else(|errno| errno as usize, |n| n + 1000));
+        result.map_err(io::Error::from_raw_os_error)
+    }
+
+    fn discard(&mut self, max: usize) -> io::Result<usize> {
+        let world = &mut *self.world.borrow_mut();
+        world.recv(self.link, How::Discard, max, |_| {})
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let world = &mut *self.world.borrow_mut();
+        let result = world.links[self.link].tcp.shutdown_write(OURS);
+        let now = world.now;
+        let life = &mut world.lives[world.links[self.link].life];
+        life.moved_at = now;
+        if let (Ok(()), Some(target)) = (&result, life.granted) {
+            let is_up = self.link == target;
+            let first = is_up || !world.links[target].tcp.is_finished(OURS);
+            world.count(if is_up { Event::HalfCloseUp } else { Event::HalfCloseDown });
+            if first && !is_up {
+                world.count(Event::TargetEndsFirst);
+            }
+        }
+        world.note("shutdown", self.link, usize::from(result.is_ok()));
+        result.map_err(io::Error::from_raw_os_error)
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        let world = &mut *self.world.borrow_mut();
+        let error = world.links[self.link].tcp.take_error(OURS);
+        if let Some(errno) = error {
+            world.learn_fault(self.link, errno);
+            world.note("SO_ERROR", self.link, errno as usize);
+            match errno {
+                libc::EPIPE => world.count(Event::EpipeFromSoError),
+                libc::ECONNRESET => world.count(Event::ResetFromSoError),
+                _ => {}
+            }
+        }
+        Ok(error.map(io::Error::from_raw_os_error))
+    }
+
+    fn unacknowledged(&self) -> io::Result<usize> {
+        Ok(self.world.borrow().links[self.link].tcp.unacknowledged(OURS))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.world.borrow().local_addr(self.link))
+    }
+
+    fn reset_on_close(&mut self) {
+        self.world.borrow_mut().links[self.link].tcp.reset_on_close(OURS);
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        let world = &mut *self.world.borrow_mut();
+        let reset = world.links[self.link].tcp.close(OURS);
+        world.note("close", self.link, usize::from(reset));
+    }
+}
+
+/// The way from sessions to the world.
+pub(crate) struct SimNet(pub(crate) Rc<RefCell<World>>);
+
+impl Net for SimNet {
+    type Socket = SimSocket;
+
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<SimSocket> {
+        let link = self.0.borrow_mut().connect(address, token)?;
+        Ok(SimSocket::new(&self.0, link, token))
+    }
+
+    fn resolve(
+        &mut self,
+        name: &Name,
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        assert_eq!(name.as_str(), "host.example");
+        let world = &mut *self.0.borrow_mut();
+        assert!(deadline.is_none_or(|at| at > world.instant()));
+        let life = &mut world.lives[world.owners[&token.slot()]];
+        life.asked = Some(token);
+        let addresses = life.script.targets.iter().map(|target| target.answered_as).collect();
+        let (after, answer) = match life.script.resolution {
+            Resolution::Addresses(after) => (after, Ok(addresses)),
+            Resolution::Failure(after, refusal) => (after, Err(refusal)),
+            Resolution::Never => return Ok(()),
+            Resolution::Full => return Err(Refusal::General),
+        };
+        world.at(world.now + after, Happening::Answer(token, answer));
+        Ok(())
+    }
+}
+
+impl World {
+    pub(super) fn learn_fault(&mut self, link: usize, errno: i32) {
+        self.links[link].fault_known = true;
+        self.links[link].reset_known |= errno != libc::EPIPE;
+        self.lives[self.links[link].life].broken_at = self.now;
+    }
+
+    /// The address of our end of a connection.
+    pub(super) fn local_addr(&self, link: usize) -> SocketAddr {
+        let life = &self.lives[self.links[link].life];
+        match self.links[link].target {
+            None => "192.0.2.254:1080".parse().unwrap(),
+            Some(index) => {
+                let target = &life.script.targets[index];
+                let ip: IpAddr = match target.address.ip() {
+                    _ if target.fate == Fate::Itself => return target.address,
+                    IpAddr::V4(_) => "198.51.100.7".parse().unwrap(),
+                    IpAddr::V6(_) => "2001:db8::7".parse().unwrap(),
+                };
+                SocketAddr::new(ip, 40_000 + index as u16)
+            }
+        }
+    }
+
+    pub(super) fn is_short_of_memory(&mut self, link: usize) -> bool {
+        let short = self.shortages && self.random.once_in(25);
+        if short {
+            self.links[link].short_at = Some(self.now);
+        }
+        short
+    }
+
+    pub(super) fn is_interrupted(&mut self) -> bool {
+        self.idle_calls += 1;
+        assert!(self.idle_calls < 1000, "a session calls for ever");
+        let interrupted = self.random.once_in(40);
+        if interrupted {
+            self.count(Event::Interrupt);
+        }
+        interrupted
+    }
+
+    pub(super) fn notes_wrap(&mut self, link: usize, bytes: &[u8], taken: usize) {
+        let start = bytes.as_ptr() as usize;
+        if let Some((before, end)) = self.last_flush
+            && before == link
+            && start < end
+        {
+            self.count(Event::Wrap);
+        }
+        let whole = taken == bytes.len() && bytes.len() > 64;
+        self.last_flush = whole.then_some((link, start + taken));
+    }
+
+    pub(super) fn recv(
+        &mut self,
+        link: usize,
+        how: How,
+        max: usize,
+        see: impl FnMut(&[u8]),
+    ) -> io::Result<usize> {
+        self.last_flush = None;
+        if self.is_interrupted() {
+            return Err(io::Error::from_raw_os_error(libc::EINTR));
+        }
+        if how != How::Discard && self.is_short_of_memory(link) {
+            self.count(Event::ShortageReceiving);
+            let errno = self.random.pick(&[libc::ENOBUFS, libc::ENOMEM]);
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let tcp = &mut self.links[link].tcp;
+        let result = match how {
+            How::Peek => tcp.peek(OURS, max, see),
+            How::Receive | How::Discard => tcp.recv(OURS, max, see),
+        };
+        match result {
+            Ok(0) => self.links[link].end_known = true,
+            Ok(_) if how == How::Peek => self.count(Event::Peek),
+            Ok(n) => self.handle_heard(link, how, n),
+            Err(libc::EAGAIN) => {}
+            Err(errno) => {
+                self.learn_fault(link, errno);
+                if errno == libc::ECONNRESET {
+                    self.count(Event::ResetFromRecv);
+                }
+            }
+        }
+        let what = ["recv", "peek", "discard"][how as usize];
+        self.note(what, link, result.map_or_else(|errno| errno as usize, |n| n + 1000));
+        result.map_err(io::Error::from_raw_os_error)
+    }
+
+    pub(super) fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<usize> {
+        let index = self.owners[&token.slot()];
+        let life = &mut self.lives[index];
+        // Addresses that are denied never come this far.
+        while life.script.targets[life.tried].fate == Fate::Denied {
+            life.tried += 1;
+        }
+        let number = life.tried;
+        life.tried += 1;
+        let target = &life.script.targets[number];
+        assert_eq!(target.address, address, "life {index}: another address than the next");
+        let (fate, queues, abort) = (target.fate, target.plan.queues, target.plan.abort);
+        if number > 0 {
+            self.count(Event::SecondAddress);
+        }
+        self.note("connect", index, number);
+        self.lives[index].connecting_since.get_or_insert(self.now);
+        if let Fate::Impossible(errno) = fate {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let link = self.link(Connection::connecting(queues), index, Some(number));
+        self.lives[index].attempts.push(link);
+        match fate {
+            Fate::Accepts(after) => self.at(self.now + after, Happening::Established(link)),
+            Fate::Fails(after, errno) => self.at(self.now + after, Happening::Failed(link, errno)),
+            Fate::Itself => {
+                self.count(Event::SelfConnect);
+                self.at(self.now, Happening::Established(link));
+            }
+            Fate::Silent | Fate::Impossible(_) | Fate::Denied => {}
+        }
+        if let (Some((after, reset)), Fate::Accepts(begins)) = (abort, fate) {
+            self.at(self.now + begins + after, Happening::Abort(link, reset));
+        }
+        Ok(link)
+    }
+}
