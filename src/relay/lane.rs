@@ -63,7 +63,7 @@ impl Work {
         Work { bytes: Work::TURN_BYTES, moved: false }
     }
 
-    /// Whether anything moved.
+    /// Whether anything moved, be it an end: the time of a half-closed session begins with that.
     pub fn moved(&self) -> bool {
         self.moved
     }
@@ -125,10 +125,15 @@ impl Lane {
                 Sent::Blocked => return,
                 Sent::Broken => {
                     self.release(buffers);
-                    self.flow = Flow::Discarding;
+                    self.end(Flow::Discarding, work);
                 }
             }
         }
+    }
+
+    fn end(&mut self, flow: Flow, work: &mut Work) {
+        self.flow = flow;
+        work.moved = true;
     }
 
     /// Whether the source's bytes are wanted: there is room, and they would not just sit here.
@@ -184,7 +189,7 @@ impl Lane {
                 self.drop_sent(source, n);
             }
             Sent::Blocked => {}
-            Sent::Broken => self.flow = Flow::Discarding,
+            Sent::Broken => self.end(Flow::Discarding, work),
         }
     }
 
@@ -241,7 +246,7 @@ pub fn pump<S: Socket>(
             }
             Flow::Flushing(Ending::Fin) if !lane.is_pending() => {
                 sink.finish();
-                lane.flow = Flow::Closed;
+                lane.end(Flow::Closed, work);
             }
             Flow::Flushing(Ending::Reset) if !lane.is_pending() => lane.flow = Flow::Severed,
             Flow::Discarding if source.is_readable() => {

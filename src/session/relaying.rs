@@ -93,14 +93,11 @@ impl<S: Socket> Relay<S> {
         if outbox.flush(&mut self.client) == Flushed::Blocked {
             return Relayed::Pumped(Pumped::Blocked);
         }
-        let was_half_closed = self.is_half_closed();
         let (mut work_up, mut work_down) = (Work::new(), Work::new());
         let Relay { client, target, up, down, .. } = self;
         let pumped_up = pump(client, up, target, buffers, &mut work_up);
         let pumped_down = pump(target, down, client, buffers, &mut work_down);
-        // The time a half-closed session has begins with the half-close, however long it idled.
-        let half_closes = !was_half_closed && self.is_half_closed();
-        if half_closes || work_up.moved() || work_down.moved() {
+        if work_up.moved() || work_down.moved() {
             self.active_at = now;
         }
         self.verdict(pumped_up, pumped_down)
