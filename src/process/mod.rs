@@ -1,0 +1,118 @@
+//! The whole gateway: listeners, reactors on their CPUs, and signals.
+
+mod addresses;
+mod gateway;
+mod plan;
+
+use std::error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use self::gateway::Gateway;
+pub use self::plan::Plan;
+use crate::auth::UsersError;
+use crate::config;
+use crate::logging::LogWriter;
+use crate::offload::Pool;
+use crate::policy::SessionLimit;
+use crate::reactor::Setup;
+use crate::relay::RING_BYTES;
+use crate::session::Terms;
+
+/// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
+const RESOLVER_THREADS: usize = 16;
+const RESOLVER_QUEUE: usize = 4096;
+
+/// Why the gateway does not run, or no longer does.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration cannot be run on this machine.
+    Config(config::Error),
+    /// The users cannot log in.
+    Users(UsersError),
+    /// The descriptor limit does not allow a single session.
+    Descriptors {
+        /// The hard limit of open descriptors.
+        limit: u64,
+        /// What the gateway needs for itself and one session.
+        needed: u64,
+    },
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The system refused something else.
+    System(&'static str, io::Error),
+}
+
+impl Error {
+    /// The process's exit status: 78 (`EX_CONFIG`) where the configuration is to blame.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Config(_) | Error::Users(_) => config::Error::EXIT_STATUS,
+            Error::Descriptors { .. } | Error::Listen(..) | Error::System(..) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(error) => error.fmt(f),
+            Error::Users(error) => error.fmt(f),
+            Error::Descriptors { limit, needed } => write!(
+                f,
+                "a limit of {limit} open files leaves none for sessions: {needed} are needed at \
+                 least\n  hint: raise it (ulimit -n, LimitNOFILE=) or run fewer workers"
+            ),
+            Error::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        f.write_str("\n  hint: is another instance, or another server, running?")
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        f.write_str("\n  hint: no interface of this host has this address")
+                    }
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "\n  hint: ports below 1024 need root or the capability NET_BIND_SERVICE",
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Error::System(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl error::Error for Error {}
+
+/// Serves until a signal says stop.
+pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
+    // First of all, for a signal that comes early must not find its default.
+    let mut gateway = Gateway::new(plan.config.drain, log.clone())
+        .map_err(|it| Error::System("watch for signals", it))?;
+    let groups = addresses::take(plan.config, plan.cpus.len())?;
+    let listeners: Vec<SocketAddr> = groups.iter().map(|(group, _)| group.address).collect();
+    log::info!("ringsocks {}: {plan}", env!("CARGO_PKG_VERSION"));
+
+    let limit = Arc::new(SessionLimit::new(plan.sessions_max));
+    let rings_max = (plan.config.limit.buffers / plan.cpus.len() as u64) as usize / RING_BYTES;
+    let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
+        .map_err(|it| Error::System("read the CPU affinity", it))?;
+    let timeout = plan.config.timeout.clone();
+    let terms = Arc::new(Terms { users: plan.users, timeout, listeners });
+    let shares = addresses::listen(groups, plan.cpus.len())?;
+    for (&cpu, listeners) in plan.cpus.iter().zip(shares) {
+        let setup = Setup {
+            listeners,
+            terms: Arc::clone(&terms),
+            limit: Arc::clone(&limit),
+            rings_max,
+            resolvers: resolvers.clone(),
+        };
+        gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
+    }
+    addresses::announce(&terms.listeners);
+    gateway.run()
+}
