@@ -81,6 +81,11 @@ impl Refusal {
     }
 }
 
+/// Whether a call failed for want of something that others may give back.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 /// How a session ended: one per session, the label of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

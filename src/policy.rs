@@ -1,6 +1,7 @@
 //! May it: the gates that clients and targets pass.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ipnet::IpNet;
@@ -11,13 +12,16 @@ use ipnet::IpNet;
 /// a session opens and when it closes.
 pub struct SessionLimit {
     max: usize,
-    open: AtomicUsize,
+    taken: AtomicUsize,
 }
+
+/// A session's place below the limit, given back when it is dropped.
+pub struct Place(Arc<SessionLimit>);
 
 impl SessionLimit {
     /// A limit of `max` sessions; none is open.
     pub fn new(max: usize) -> SessionLimit {
-        SessionLimit { max, open: AtomicUsize::new(0) }
+        SessionLimit { max, taken: AtomicUsize::new(0) }
     }
 
     /// How many there may be.
@@ -25,15 +29,17 @@ impl SessionLimit {
         self.max
     }
 
-    /// Counts one more, unless that would be too many.
-    pub fn open(&self) -> bool {
-        let more = |open| (open < self.max).then_some(open + 1);
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    /// A place, unless all are taken.
+    pub fn take(self: &Arc<SessionLimit>) -> Option<Place> {
+        let more = |taken| (taken < self.max).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Place(Arc::clone(self)))
     }
+}
 
-    /// Counts one less.
-    pub fn close(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -84,10 +90,12 @@ mod tests {
 
     #[test]
     fn a_session_opens_only_below_the_limit() {
-        let limit = SessionLimit::new(2);
-        assert!(limit.open() && limit.open() && !limit.open());
-        limit.close();
-        assert!(limit.open() && !limit.open());
+        let limit = Arc::new(SessionLimit::new(2));
+        let (one, _other) = (limit.take(), limit.take());
+        assert!(one.is_some() && limit.take().is_none());
+        drop(one);
+        let _again = limit.take().expect("a place was given back");
+        assert!(limit.take().is_none());
     }
 
     fn address(text: &str) -> SocketAddr {

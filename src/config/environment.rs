@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use super::error::{Error, Problem};
 use super::flags::{parse_login, parse_text};
 use super::listen::{self, Listen};
@@ -16,6 +18,7 @@ pub(super) const PREFIX: &str = "RINGSOCKS_";
 pub(super) const CONFIG: &str = "RINGSOCKS_CONFIG";
 const USER: &str = "RINGSOCKS_USER";
 const USERS_PREFIX: &str = "RINGSOCKS_USERS_";
+const LISTEN_CLIENTS: &str = "RINGSOCKS_LISTEN_CLIENTS";
 
 /// The variables that are ours, by name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -59,12 +62,18 @@ impl Environment {
                     schema::add_user(&mut users, user, password)
                         .map_err(|problem| at(name, problem))?;
                 }
-                _ if name == CONFIG => {}
+                _ if name == CONFIG || name == LISTEN_CLIENTS => {}
                 _ => return Err(unknown(name)),
             }
         }
         if !users.is_empty() {
             layer.users = Some(users);
+        }
+        if let Some(value) = self.0.get(LISTEN_CLIENTS) {
+            let clients = read_clients(value)?;
+            for listen in layer.listen.get_or_insert_with(schema::default_listeners) {
+                listen.clients.clone_from(&clients);
+            }
         }
         Ok(())
     }
@@ -88,6 +97,16 @@ fn read_listeners(name: &str, value: &OsStr) -> Result<Vec<Listen>, Error> {
     Ok(listeners)
 }
 
+/// The clients of every listener there is: a variable has no way to tell one from another.
+fn read_clients(value: &OsStr) -> Result<Vec<IpNet>, Error> {
+    let at = |problem| at(LISTEN_CLIENTS, problem);
+    let text = parse_text(value).map_err(|problem| at(problem).showing_value(value))?;
+    let networks = text.split(',').map(str::trim).map(|word| {
+        listen::parse_network(word).map_err(|problem| at(problem).showing_value(OsStr::new(word)))
+    });
+    networks.collect()
+}
+
 /// Either one login in `RINGSOCKS_USER`, or the password of the user the variable's name ends with.
 fn read_user<'v>(name: &'v str, value: &'v OsStr) -> Result<(&'v str, Secret), Problem> {
     match name.strip_prefix(USERS_PREFIX) {
@@ -107,7 +126,8 @@ fn unknown(name: &str) -> Error {
             ),
         );
     }
-    let known = KEYS.iter().map(Key::variable).chain([CONFIG, USER].map(str::to_owned));
+    let known =
+        KEYS.iter().map(Key::variable).chain([CONFIG, USER, LISTEN_CLIENTS].map(str::to_owned));
     let known: Vec<_> = known.collect();
     let users = format!("{USERS_PREFIX}NAME=plain:PASSWORD");
     let hint = match schema::nearest(

@@ -41,11 +41,10 @@ impl Layer {
     /// Puts the default where nothing was said.
     pub(super) fn build(self) -> Config {
         let seconds = |n| Some(Duration::from_secs(n));
-        let loopback = Listen { address: ListenAddress::Loopback(1080), clients: Vec::new() };
         Config {
             workers: self.workers,
             cpus: self.cpus,
-            listen: self.listen.unwrap_or_else(|| vec![loopback]),
+            listen: self.listen.unwrap_or_else(default_listeners),
             users: self.users.unwrap_or_default(),
             timeout: Timeouts {
                 handshake: self.handshake.unwrap_or(seconds(10)),
@@ -85,6 +84,11 @@ pub(super) enum Shown {
     Value(String),
     /// Nothing was configured; what that means.
     Unset(&'static str),
+}
+
+/// Where to listen if nobody says.
+pub(super) fn default_listeners() -> Vec<Listen> {
+    vec![Listen { address: ListenAddress::Loopback(1080), clients: Vec::new() }]
 }
 
 /// The keys of one `[[listen]]`.

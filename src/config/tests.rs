@@ -638,3 +638,16 @@ proptest! {
         let _ = load(&[], &[("RINGSOCKS_USER", &text)]);
     }
 }
+
+#[test]
+fn clients_from_the_environment_are_those_of_every_listener() {
+    let clients = ("RINGSOCKS_LISTEN_CLIENTS", "10.0.0.0/8, 192.0.2.1");
+    let config = load(&[], &[("RINGSOCKS_LISTEN", ":1080,127.0.0.2:1081"), clients]).unwrap();
+    let networks = ["10.0.0.0/8", "192.0.2.1/32"].map(|text| text.parse().unwrap());
+    assert_eq!(config.listen.len(), 2);
+    assert!(config.listen.iter().all(|listen| listen.clients == networks));
+    assert_eq!(load(&[], &[clients]).unwrap().listen[0].clients, networks);
+
+    let error = load(&[], &[("RINGSOCKS_LISTEN_CLIENTS", "10.0.0.0/99")]).unwrap_err().to_string();
+    assert!(error.contains("RINGSOCKS_LISTEN_CLIENTS") && error.contains("10.0.0.0/99"), "{error}");
+}

@@ -101,16 +101,11 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
-    let terms = Arc::new(Terms { users: plan.users, timeout, listeners });
+    let terms = Arc::new(Terms { users: plan.users, timeout, listeners, limit });
     let shares = addresses::listen(groups, plan.cpus.len())?;
     for (&cpu, listeners) in plan.cpus.iter().zip(shares) {
-        let setup = Setup {
-            listeners,
-            terms: Arc::clone(&terms),
-            limit: Arc::clone(&limit),
-            rings_max,
-            resolvers: resolvers.clone(),
-        };
+        let setup =
+            Setup { listeners, terms: Arc::clone(&terms), rings_max, resolvers: resolvers.clone() };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
     addresses::announce(&terms.listeners);

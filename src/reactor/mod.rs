@@ -27,8 +27,8 @@ use self::net::{INTERESTS, Outside};
 use self::timers::Timers;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
-use crate::outcome::Outcome;
-use crate::policy::{self, SessionLimit};
+use crate::outcome::{Outcome, is_exhaustion};
+use crate::policy::{self, Place};
 use crate::proto::canonical;
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
@@ -47,8 +47,6 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// What sessions must know of the configuration.
     pub terms: Arc<Terms>,
-    /// How many sessions all reactors may have at a time.
-    pub limit: Arc<SessionLimit>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
     /// Where names are resolved.
@@ -62,7 +60,6 @@ pub struct Reactor {
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
     sessions: Slab<Entry>,
-    limit: Arc<SessionLimit>,
     cx: Context<Outside>,
     timers: Timers,
     due: Vec<usize>,
@@ -73,6 +70,7 @@ pub struct Reactor {
 
 struct Entry {
     session: Session<TcpStream>,
+    _place: Place,
     /// Whether it stands in the ready queue.
     ready: bool,
 }
@@ -103,8 +101,7 @@ impl Reactor {
             listeners: setup.listeners,
             parked_until: None,
             // All of it now: growing would move every session in one tick.
-            sessions: Slab::with_capacity(setup.limit.max()),
-            limit: setup.limit,
+            sessions: Slab::with_capacity(setup.terms.limit.max()),
             cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms),
             timers: Timers::new(now),
             due: Vec::new(),
@@ -228,7 +225,6 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
-        self.limit.close();
         let traffic = entry.session.close(&mut self.cx.buffers);
         self.counters.count_end(outcome, traffic);
         if self.parked_until.is_some() {
@@ -259,27 +255,15 @@ impl Reactor {
             if !self.listeners[index].ready {
                 break;
             }
-            if !self.limit.open() {
-                return false;
-            }
-            let (admitted, exhausted) = match self.listeners[index].accept() {
-                Ok((client, peer)) => (self.admit(index, client, peer), false),
+            let Some(place) = self.cx.terms.limit.take() else { return false };
+            match self.listeners[index].accept() {
+                Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.listeners[index].ready = false;
-                    (false, false)
                 }
-                Err(error) if is_exhaustion(&error) => (false, true),
+                Err(error) if is_exhaustion(&error) => return false,
                 // A client that is gone already, or an error that was its connection's.
-                Err(_) => {
-                    failures += 1;
-                    (false, false)
-                }
-            };
-            if !admitted {
-                self.limit.close();
-            }
-            if exhausted {
-                return false;
+                Err(_) => failures += 1,
             }
         }
         self.counters.accept_errors += failures as u64;
@@ -287,10 +271,10 @@ impl Reactor {
     }
 
     /// Makes a session of a client that may have one.
-    fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr) -> bool {
+    fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr, place: Place) {
         if !policy::admits_client(&self.listeners[listener].clients, canonical(peer.ip())) {
             self.counters.clients_denied += 1;
-            return false;
+            return;
         }
         let vacancy = self.sessions.vacant_entry();
         let slot = vacancy.key();
@@ -298,15 +282,14 @@ impl Reactor {
         if let Err(error) = self.poll.registry().register(&mut client, token.into(), INTERESTS) {
             log::debug!("cannot watch a client: {error}");
             self.counters.accept_errors += 1;
-            return false;
+            return;
         }
         let session = Session::new(client, token, &self.cx);
         if let Some(when) = session.wake_at() {
             self.timers.set(slot, when);
         }
-        vacancy.insert(Entry { session, ready: false });
+        vacancy.insert(Entry { session, _place: place, ready: false });
         self.counters.accepted += 1;
-        true
     }
 
     /// Gives each session that had yielded a turn; one that yields again waits for the next tick.
@@ -415,11 +398,6 @@ impl Reactor {
         }
         report
     }
-}
-
-/// Whether an accept failed for want of something that others may give back.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 #[cfg(test)]

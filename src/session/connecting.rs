@@ -1,18 +1,18 @@
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use std::vec;
 
-use crate::outcome::Refusal;
-use crate::policy;
+use crate::outcome::{Refusal, is_exhaustion};
+use crate::policy::{self, Place};
 use crate::relay::{Endpoint, Socket};
 use crate::session::{Context, Net, Pending};
 use crate::token::{Role, Token};
 
-/// A connection to a target that is being made: its addresses are tried in their order, each a
+/// A connection to a target that is being made: its addresses are tried in turn, each a
 /// little after the one before it, and the first that answers wins (RFC 8305 section 5).
 pub(super) struct Connecting<S> {
     pub(super) pending: Pending<S>,
-    addresses: vec::IntoIter<SocketAddr>,
+    addresses: VecDeque<SocketAddr>,
     attempts: Vec<Attempt<S>>,
     /// When the next address is tried though an attempt is still under way.
     next_at: Instant,
@@ -23,6 +23,8 @@ struct Attempt<S> {
     target: Endpoint<S>,
     address: SocketAddr,
     token: Token,
+    /// What an attempt beside another takes of what sessions may use.
+    _place: Option<Place>,
 }
 
 /// What came of a turn of it.
@@ -43,11 +45,11 @@ impl<S: Socket> Connecting<S> {
 
     pub(super) fn new(
         pending: Pending<S>,
-        mut addresses: Vec<SocketAddr>,
+        addresses: Vec<SocketAddr>,
         now: Instant,
     ) -> Connecting<S> {
+        let mut addresses = interleave(addresses);
         addresses.truncate(Self::ATTEMPTS_MAX);
-        let addresses = addresses.into_iter();
         Connecting { pending, addresses, attempts: Vec::new(), next_at: now, refusal: None }
     }
 
@@ -84,20 +86,36 @@ impl<S: Socket> Connecting<S> {
         if self.attempts.is_empty() {
             return Attempted::Failed(self.refusal(Refusal::Denied));
         }
-        Attempted::Waiting((self.addresses.len() > 0).then_some(self.next_at))
+        Attempted::Waiting((!self.addresses.is_empty()).then_some(self.next_at))
     }
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
+    /// Beside another attempt it waits if there is nothing left for it now.
     fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, slot: usize) {
-        while let Some(address) = self.addresses.next() {
-            match start(cx, slot, address) {
-                Ok(attempt) => {
-                    self.attempts.push(attempt);
-                    self.next_at = cx.now + Self::ATTEMPT_DELAY;
-                    return;
+        self.next_at = cx.now + Self::ATTEMPT_DELAY;
+        let beside = !self.attempts.is_empty();
+        let place = if beside { cx.terms.limit.take() } else { None };
+        if beside && place.is_none() {
+            return;
+        }
+        while let Some(&address) = self.addresses.front() {
+            let token = cx.token(Role::Target, slot);
+            let refusal = if !policy::permits_target(&cx.terms.listeners, address) {
+                Refusal::Denied
+            } else {
+                match cx.net.connect(address, token) {
+                    Ok(target) => {
+                        let target = Endpoint::new(target);
+                        self.attempts.push(Attempt { target, address, token, _place: place });
+                        self.addresses.pop_front();
+                        return;
+                    }
+                    Err(error) if beside && is_exhaustion(&error) => return,
+                    Err(error) => Refusal::of_connect(&error),
                 }
-                Err(refusal) => self.fail(refusal),
-            }
+            };
+            self.fail(refusal);
+            self.addresses.pop_front();
         }
     }
 
@@ -124,15 +142,42 @@ impl<S: Socket> Attempt<S> {
     }
 }
 
-fn start<N: Net>(
-    cx: &mut Context<N>,
-    slot: usize,
-    address: SocketAddr,
-) -> Result<Attempt<N::Socket>, Refusal> {
-    if !policy::permits_target(&cx.terms.listeners, address) {
-        return Err(Refusal::Denied);
+/// The addresses with their families in turn, beginning with the first one's, each in its order
+/// (RFC 8305 section 4).
+fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut interleaved = VecDeque::new();
+    while let Some(address) = first.pop_front() {
+        interleaved.push_back(address);
+        interleaved.extend(second.pop_front());
     }
-    let token = cx.token(Role::Target, slot);
-    let target = cx.net.connect(address, token).map_err(|error| Refusal::of_connect(&error))?;
-    Ok(Attempt { target: Endpoint::new(target), address, token })
+    interleaved.extend(second);
+    interleaved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interleaved(addresses: &[&str]) -> Vec<String> {
+        let parsed = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        interleave(parsed).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn families_take_turns_in_their_own_orders() {
+        let v6 = ["[::1]:1", "[::2]:1", "[::3]:1"];
+        assert_eq!(interleaved(&v6), v6);
+        assert_eq!(
+            interleaved(&[v6[0], v6[1], v6[2], "1.0.0.1:1"]),
+            [v6[0], "1.0.0.1:1", v6[1], v6[2]]
+        );
+        assert_eq!(
+            interleaved(&["1.0.0.1:1", "1.0.0.2:1", v6[0], v6[1], v6[2]]),
+            ["1.0.0.1:1", v6[0], "1.0.0.2:1", v6[1], v6[2]]
+        );
+        assert!(interleaved(&[]).is_empty());
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::auth::Users;
 use crate::config::Timeouts;
 use crate::outcome::Refusal;
+use crate::policy::SessionLimit;
 use crate::proto::Name;
 use crate::relay::{Buffers, Socket};
 use crate::token::{Role, Token};
@@ -49,6 +50,8 @@ pub struct Terms {
     pub timeout: Timeouts,
     /// Where we listen: nobody is connected to us by ourselves.
     pub listeners: Vec<SocketAddr>,
+    /// How many sessions there may be; further attempts of one count as more of them.
+    pub limit: Arc<SessionLimit>,
 }
 
 impl<N> Context<N> {

@@ -21,12 +21,14 @@ use std::cell::RefCell;
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::Users;
 use ringsocks::config::Timeouts;
 use ringsocks::outcome::Outcome;
+use ringsocks::policy::SessionLimit;
 use ringsocks::session::Terms;
 
 use crate::counts::Event;
@@ -189,7 +191,8 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         half_closed: duration(limits.half_closed),
         closing: duration(limits.closing),
     };
-    (Terms { users, timeout, listeners: Vec::new() }, limits)
+    let limit = Arc::new(SessionLimit::new(usize::MAX));
+    (Terms { users, timeout, listeners: Vec::new(), limit }, limits)
 }
 
 /// Lets the network and the peers do something. Says whether anything happened.
