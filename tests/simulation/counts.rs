@@ -26,12 +26,13 @@ pub(crate) enum Event {
     ResetPassedOn,
     ResetAfterEnd,
     SecondAddress,
+    AttemptPutOff,
     SelfConnect,
     DrainWhileBusy,
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 27] = [
+    pub(crate) const ALL: [Event; 28] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
@@ -57,6 +58,7 @@ impl Event {
         Event::ResetPassedOn,
         Event::ResetAfterEnd,
         Event::SecondAddress,
+        Event::AttemptPutOff,
         Event::SelfConnect,
         Event::DrainWhileBusy,
     ];

@@ -165,6 +165,7 @@ impl Script {
             let target_bulk = bulk && random.once_in(2) || random.once_in(12);
             script.targets.push(throw_target(random, [life, 1 + index as u8], target_bulk));
         }
+        take_turns(&mut script.targets);
         match random.below(24) {
             0 => script.speak_noise(random, with_users),
             1..8 if !with_users => script.speak_socks4(random),
@@ -292,6 +293,17 @@ impl Script {
                 }
                 self.asks.extend(port);
             }
+        }
+    }
+}
+
+/// Puts the families in turn, beginning with the first target's: the order they are tried in.
+fn take_turns(targets: &mut [Target]) {
+    for place in 1..targets.len() {
+        let is_v6 = |target: &Target| target.address.is_ipv6();
+        let wanted = is_v6(&targets[0]) ^ (place % 2 == 1);
+        if let Some(next) = (place..targets.len()).find(|it| is_v6(&targets[*it]) == wanted) {
+            targets[place..=next].rotate_right(1);
         }
     }
 }

@@ -276,10 +276,18 @@ impl World {
             life.tried += 1;
         }
         let number = life.tried;
-        life.tried += 1;
         let target = &life.script.targets[number];
         assert_eq!(target.address, address, "life {index}: another address than the next");
         let (fate, queues, abort) = (target.fate, target.plan.queues, target.plan.abort);
+        let attempts = &life.attempts;
+        if matches!(fate, Fate::Impossible(libc::EMFILE))
+            && attempts.iter().any(|attempt| !self.links[*attempt].tcp.is_closed(OURS))
+        {
+            // Beside another attempt it is not worth the address.
+            self.count(Event::AttemptPutOff);
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        self.lives[index].tried += 1;
         if number > 0 {
             self.count(Event::SecondAddress);
         }
