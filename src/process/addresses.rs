@@ -25,7 +25,7 @@ pub(super) fn take(config: &Config, reactors: usize) -> Result<Vec<Taken>, Error
         match Group::take(address, reactors, claimed) {
             Ok(group) => groups.push((group, clients.clone().into())),
             Err(error) if !required && is_missing_family(&error) => {
-                log::info!("not listening on {address}: this host has no IPv6");
+                log::info!("no listener at {address}: this host has no IPv6");
             }
             Err(error) => return Err(Error::Listen(address, error)),
         }

@@ -136,3 +136,56 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_keepalive(&keepalive())?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn listeners(address: &str, reactors: usize) -> (SocketAddr, Vec<Listener>) {
+        let group = Group::take(address.parse().unwrap(), reactors, None).unwrap();
+        (group.address, group.listen(&Arc::from([])).unwrap())
+    }
+
+    #[test]
+    fn accepted_clients_inherit_the_options() {
+        let (address, listeners) = listeners("127.0.0.1:0", 2);
+        for listener in &listeners {
+            assert!(SockRef::from(&listener.socket).reuse_port().unwrap());
+        }
+        let _client = Client::connect(address).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let accepted = loop {
+            assert!(Instant::now() < deadline, "nobody accepts");
+            if let Some(Ok((accepted, _))) =
+                listeners.iter().map(Listener::accept).find(Result::is_ok)
+            {
+                break accepted;
+            }
+        };
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(accepted.linger().unwrap(), None);
+    }
+
+    #[test]
+    #[ignore = "needs IPv6: tests/run"]
+    fn a_v6_listener_is_for_v6_only() {
+        let (address, listeners) = listeners("[::]:0", 1);
+        assert!(SockRef::from(&listeners[0].socket).only_v6().unwrap());
+        let v4 = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        assert!(Group::take(v4, 1, None).is_ok(), "the same port of IPv4 is free");
+    }
+
+    #[test]
+    fn who_turns_new_clients_away_keeps_those_it_has() {
+        let (address, listeners) = listeners("127.0.0.1:0", 1);
+        let _queued = Client::connect(address).unwrap();
+        listeners[0].turn_away_new_clients().unwrap();
+        assert!(Client::connect_timeout(&address, Duration::from_millis(100)).is_err());
+        assert!(listeners[0].accept().is_ok());
+    }
+}

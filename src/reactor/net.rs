@@ -110,3 +110,31 @@ pub(super) fn keepalive() -> TcpKeepalive {
         .with_interval(Duration::from_secs(10))
         .with_retries(6)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use mio::Poll;
+
+    use super::*;
+    use crate::token::Role;
+
+    #[test]
+    fn a_target_is_sent_everything_at_once_and_looked_after() {
+        let poll = Poll::new().unwrap();
+        let mut outside = Outside {
+            registry: poll.registry().try_clone().unwrap(),
+            mailbox: Arc::new(Mailbox::new(poll.registry()).unwrap()),
+            resolvers: Pool::new("test", 1, 1).unwrap(),
+        };
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let token = Token::new(1, Role::Target, 0);
+        let stream = outside.connect(target.local_addr().unwrap(), token).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);
+    }
+}

@@ -1,16 +1,17 @@
 //! What the binary needs to hear before it serves, and what it refuses.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::file;
 use crate::support::origin::{ClosedPort, Service};
 use crate::support::peer::Peer;
 use crate::support::server::{Server, binary, run};
 use crate::support::socks::{greeting, open_session};
 use crate::support::{finish, session, wait_until};
+use crate::{file, workers_possible};
 
 /// The exit status of a configuration that cannot run (sysexits.h).
 const EX_CONFIG: Option<i32> = Some(78);
@@ -24,6 +25,39 @@ fn a_second_instance_on_the_port_is_refused() {
     assert!(second.stderr.contains(&address), "{}", second.stderr);
     let (client, target) = session(&server);
     finish(client, &target);
+}
+
+#[test]
+fn each_reactor_is_pinned_to_a_cpu_of_its_own() {
+    let workers = workers_possible(2);
+    let server = Server::start(&["--workers", &workers.to_string()]);
+    let mut cpus = Vec::new();
+    for task in fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap() {
+        let task = task.unwrap().path();
+        let name = fs::read_to_string(task.join("comm")).unwrap();
+        let Some(cpu) = name.trim().strip_prefix("reactor-") else { continue };
+        wait_until("the thread is pinned", || {
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            let allowed = status.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:"));
+            allowed.is_some_and(|allowed| allowed.trim() == cpu)
+        });
+        cpus.push(cpu.to_owned());
+    }
+    cpus.sort();
+    cpus.dedup();
+    assert_eq!(cpus.len(), workers, "{cpus:?}");
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_host_without_ipv6_has_just_no_listener_for_it() {
+    let script =
+        "ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec \"$0\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", script, binary()]);
+    let server = Server::spawn(command);
+    assert_eq!(server.addresses(), ["127.0.0.1:1080".parse::<SocketAddr>().unwrap()]);
+    server.wait_line("no listener at [::1]:1080");
 }
 
 #[test]
