@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use tempfile::NamedTempFile;
+
 use crate::file;
 use crate::nameserver::{SilentNameserver, server_with};
 use crate::support::origin::{DeafTarget, Origin, host_has_v6};
@@ -22,22 +24,34 @@ fn no_search_list_is_applied() {
 #[ignore = "needs root: tests/run"]
 fn a_deaf_first_address_does_not_use_up_the_deadline() {
     assert!(host_has_v6(), "this test needs an IPv6 loopback");
-    let (deaf, origin) = deaf_on_v6_only();
-    let hosts = file("::1 two.example\n127.0.0.1 two.example\n");
-    let server = server_with(&hosts, "/etc/hosts", &[("RINGSOCKS_TIMEOUT_CONNECT", "1h")]);
-    let baseline = server.baseline();
+    let (_deaf, origin) = deaf_on_v6_only();
+    let hosts = file("::1 many.example\n127.0.0.1 many.example\n");
+    assert_reached(&hosts, &origin);
+}
 
+#[test]
+#[ignore = "needs root: tests/run"]
+fn many_dead_addresses_do_not_hide_the_living_one() {
+    let origin = Origin::start();
+    let dead: String = (2..12).map(|host| format!("::{host} many.example\n")).collect();
+    assert_reached(&file(&format!("{dead}127.0.0.1 many.example\n")), &origin);
+}
+
+/// By a name with these addresses a client reaches `origin`, which is one of them.
+#[track_caller]
+fn assert_reached(hosts: &NamedTempFile, origin: &Origin) {
+    let server = server_with(hosts, "/etc/hosts", &[("RINGSOCKS_TIMEOUT_CONNECT", "1h")]);
+    let baseline = server.baseline();
     let client = Peer::connect(server.address());
     client.send(&greeting(&[0]));
     client.expect(&[5, 0]);
-    client.send(&connect_to_name(b"two.example", origin.port()));
+    client.send(&connect_to_name(b"many.example", origin.port()));
     let bnd = client.expect_granted();
     assert!(bnd.is_ipv4(), "{bnd}");
     let target = origin.accept();
     client.send(b"here");
     target.expect(b"here");
-
-    drop((client, target, deaf));
+    drop((client, target));
     baseline.assert_restored();
 }
 
