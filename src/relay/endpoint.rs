@@ -115,6 +115,11 @@ impl<S: Socket> Endpoint<S> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn scripted(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
     /// Receives into `into`, which is not empty.
     pub fn recv(&mut self, into: &mut [u8]) -> Received {
         let wanted = into.len();
@@ -296,132 +301,9 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod scripted {
-    use std::collections::VecDeque;
-
-    use super::*;
-
-    /// A socket that does what it is told, call by call.
-    #[derive(Default)]
-    pub(crate) struct Scripted {
-        /// What receiving gives: the bytes of a segment, which may be taken in parts; or an `errno`.
-        pub(crate) incoming: VecDeque<Result<Vec<u8>, i32>>,
-        /// How many bytes each send takes, or an `errno`; none left: all.
-        pub(crate) room: VecDeque<Result<usize, i32>>,
-        pub(crate) sent: Vec<u8>,
-        pub(crate) pending_error: Option<i32>,
-        pub(crate) finished: bool,
-        pub(crate) unacknowledged: usize,
-        pub(crate) calls: usize,
-    }
-
-    impl Scripted {
-        pub(crate) fn receiving(
-            incoming: impl IntoIterator<Item = Result<&'static [u8], i32>>,
-        ) -> Scripted {
-            let incoming = incoming.into_iter().map(|it| it.map(<[u8]>::to_vec)).collect();
-            Scripted { incoming, ..Scripted::default() }
-        }
-
-        pub(crate) fn sending(room: impl IntoIterator<Item = Result<usize, i32>>) -> Scripted {
-            Scripted { room: room.into_iter().collect(), ..Scripted::default() }
-        }
-
-        fn take(&mut self, max: usize, mut see: impl FnMut(&[u8])) -> io::Result<usize> {
-            self.calls += 1;
-            match self.incoming.pop_front() {
-                None => Err(error(libc::EAGAIN)),
-                Some(Err(errno)) => Err(error(errno)),
-                Some(Ok(mut segment)) => {
-                    let rest = segment.split_off(max.min(segment.len()));
-                    see(&segment);
-                    if !rest.is_empty() {
-                        self.incoming.push_front(Ok(rest));
-                    }
-                    Ok(segment.len())
-                }
-            }
-        }
-    }
-
-    pub(crate) fn error(errno: i32) -> io::Error {
-        io::Error::from_raw_os_error(errno)
-    }
-
-    impl Socket for Scripted {
-        fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            self.take(into.len(), |bytes| into[..bytes.len()].copy_from_slice(bytes))
-        }
-
-        fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let before = self.incoming.clone();
-            let n = self.recv(into)?;
-            if n > 0 {
-                self.incoming = before;
-            }
-            Ok(n)
-        }
-
-        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.calls += 1;
-            let n = match self.room.pop_front() {
-                Some(Err(errno)) => return Err(error(errno)),
-                Some(Ok(n)) => n.min(bytes.len()),
-                None => bytes.len(),
-            };
-            self.sent.extend(&bytes[..n]);
-            Ok(n)
-        }
-
-        fn discard(&mut self, max: usize) -> io::Result<usize> {
-            self.take(max, |_| {})
-        }
-
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            self.finished = true;
-            Ok(())
-        }
-
-        fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-            Ok(self.pending_error.take().map(error))
-        }
-
-        fn unacknowledged(&self) -> io::Result<usize> {
-            Ok(self.unacknowledged)
-        }
-
-        fn local_addr(&self) -> io::Result<SocketAddr> {
-            Err(error(libc::ENOTCONN))
-        }
-
-        fn reset_on_close(&mut self) {}
-    }
-
-    impl Endpoint<Scripted> {
-        pub(crate) fn scripted(&mut self) -> &mut Scripted {
-            &mut self.socket
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::scripted::Scripted;
     use super::*;
-
-    const READY: Readiness = Readiness {
-        readable: true,
-        writable: true,
-        read_closed: false,
-        urgent: false,
-        error: false,
-    };
-
-    fn endpoint(socket: Scripted, readiness: Readiness) -> Endpoint<Scripted> {
-        let mut endpoint = Endpoint::new(socket);
-        endpoint.handle_readiness(readiness);
-        endpoint
-    }
+    use crate::relay::scripted::{READY, Scripted, endpoint};
 
     fn recv(endpoint: &mut Endpoint<Scripted>) -> Received {
         endpoint.recv(&mut [0; 8])

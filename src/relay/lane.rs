@@ -267,22 +267,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::relay::endpoint::scripted::Scripted;
+    use crate::relay::scripted::{READY, Scripted, endpoint};
     use crate::relay::{RING_BYTES, Readiness};
-
-    const READY: Readiness = Readiness {
-        readable: true,
-        writable: true,
-        read_closed: false,
-        urgent: false,
-        error: false,
-    };
-
-    fn endpoint(socket: Scripted) -> Endpoint<Scripted> {
-        let mut endpoint = Endpoint::new(socket);
-        endpoint.handle_readiness(READY);
-        endpoint
-    }
 
     /// One lane and all that it needs.
     struct Bench {
@@ -295,9 +281,9 @@ mod tests {
     impl Bench {
         fn new(source: Scripted, sink: Scripted, rings_max: usize) -> Bench {
             Bench {
-                source: endpoint(source),
+                source: endpoint(source, READY),
                 lane: Lane::new(None),
-                sink: endpoint(sink),
+                sink: endpoint(sink, READY),
                 buffers: Buffers::new(rings_max),
             }
         }

@@ -10,6 +10,8 @@ mod buffers;
 mod endpoint;
 mod lane;
 mod ring;
+#[cfg(test)]
+mod scripted;
 
 pub use buffers::{Buffers, INBOX_BYTES, RING_BYTES};
 pub use endpoint::{Endpoint, Readiness, Received, Sent, Socket};

@@ -216,7 +216,7 @@ impl Gateway {
             return self.reap(slot, outcome);
         }
         let world = &mut *self.world.borrow_mut();
-        world.note(stage_name(stage), slot, 0);
+        world.note(&stage.to_string(), slot, 0);
         if stage != entry.stage {
             (entry.stage, entry.stage_since) = (stage, world.now);
             if stage == Stage::Relaying {
@@ -315,7 +315,7 @@ impl Gateway {
                 "slot {slot} wants to be woken for ever"
             );
             if let Some(limit) = self.overdue(world, entry) {
-                panic!("slot {slot} is {} beyond {limit} us", stage_name(entry.stage));
+                panic!("slot {slot} is {} beyond {limit} us", entry.stage);
             }
             let waits_its_turn = entry.ready;
             if !waits_its_turn
@@ -469,17 +469,4 @@ fn has_news(link: &Link) -> bool {
 fn links<'a>(world: &'a World, entry: &Entry) -> (&'a Link, Option<&'a Link>) {
     let life = &world.lives[entry.life];
     (&world.links[life.client.unwrap()], life.granted.map(|target| &world.links[target]))
-}
-
-fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Greeting => "greeting",
-        Stage::Authenticating => "authenticating",
-        Stage::Requesting => "requesting",
-        Stage::Resolving => "resolving",
-        Stage::Connecting => "connecting",
-        Stage::Relaying => "relaying",
-        Stage::Severing => "severing",
-        Stage::Closing => "closing",
-    }
 }
