@@ -31,7 +31,17 @@ impl SessionLimit {
 
     /// A place, unless all are taken.
     pub fn take(self: &Arc<SessionLimit>) -> Option<Place> {
-        let more = |taken| (taken < self.max).then_some(taken + 1);
+        self.take_below(self.max)
+    }
+
+    /// A place for what a session can do without, while half of them are free: new sessions always
+    /// find the other half.
+    pub fn take_spare(self: &Arc<SessionLimit>) -> Option<Place> {
+        self.take_below(self.max / 2)
+    }
+
+    fn take_below(self: &Arc<SessionLimit>, max: usize) -> Option<Place> {
+        let more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Place(Arc::clone(self)))
     }
@@ -95,6 +105,15 @@ mod tests {
         assert!(one.is_some() && limit.take().is_none());
         drop(one);
         let _again = limit.take().expect("a place was given back");
+        assert!(limit.take().is_none());
+    }
+
+    #[test]
+    fn what_can_be_done_without_leaves_half_to_sessions() {
+        let limit = Arc::new(SessionLimit::new(4));
+        let _spare = [limit.take_spare(), limit.take_spare()].map(Option::unwrap);
+        assert!(limit.take_spare().is_none());
+        let _sessions = [limit.take(), limit.take()].map(Option::unwrap);
         assert!(limit.take().is_none());
     }
 

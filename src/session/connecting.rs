@@ -94,7 +94,7 @@ impl<S: Socket> Connecting<S> {
     fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, slot: usize) {
         self.next_at = cx.now + Self::ATTEMPT_DELAY;
         let beside = !self.attempts.is_empty();
-        let place = if beside { cx.terms.limit.take() } else { None };
+        let place = if beside { cx.terms.limit.take_spare() } else { None };
         if beside && place.is_none() {
             return;
         }

@@ -50,7 +50,7 @@ pub struct Terms {
     pub timeout: Timeouts,
     /// Where we listen: nobody is connected to us by ourselves.
     pub listeners: Vec<SocketAddr>,
-    /// How many sessions there may be; further attempts of one count as more of them.
+    /// How many sessions there may be; attempts beside another take spare ones.
     pub limit: Arc<SessionLimit>,
 }
 
