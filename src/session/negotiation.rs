@@ -22,6 +22,18 @@ const LOGIN_ACCEPTED: [u8; 2] = [socks5::CREDENTIALS_VERSION, 0];
 const LOGIN_FAILED: [u8; 2] = [socks5::CREDENTIALS_VERSION, 1];
 
 /// One client's handshake.
+///
+/// ```
+/// use ringsocks::auth::Users;
+/// use ringsocks::session::negotiation::{Negotiation, Step};
+///
+/// let mut negotiation = Negotiation::new();
+/// let (mut inbox, users) = (&b"\x05\x01\x00\x05\x01"[..], Users::none());
+/// let Step::Say { consumed, answer } = negotiation.step(inbox, &users) else { panic!() };
+/// assert_eq!(answer, [5, 0]);
+/// inbox = &inbox[consumed..];
+/// assert_eq!(negotiation.step(inbox, &users), Step::More);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiation {
     phase: Phase,
