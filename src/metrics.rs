@@ -120,24 +120,23 @@ pub struct Summary<'a>(pub &'a [Report]);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |of: fn(&Report) -> u64| self.0.iter().map(of).sum::<u64>();
-        write!(f, "counters accepted={}", sum(|it| it.counters.accepted))?;
-        write!(f, " open={}", sum(Report::open))?;
+        let sum = |of: &dyn Fn(&Report) -> u64| self.0.iter().map(of).sum::<u64>();
+        write!(f, "counters accepted={}", sum(&|it| it.counters.accepted))?;
+        write!(f, " open={}", sum(&Report::open))?;
         for (place, stage) in Stage::ALL.into_iter().enumerate() {
-            write!(f, " {stage}={}", self.0.iter().map(|it| it.stages[place]).sum::<u64>())?;
+            write!(f, " {stage}={}", sum(&|it| it.stages[place]))?;
         }
         for outcome in Outcome::ALL {
-            let ended: u64 = self.0.iter().map(|it| it.counters.ended(outcome)).sum();
-            write!(f, " {outcome}={ended}")?;
+            write!(f, " {outcome}={}", sum(&|it| it.counters.ended(outcome)))?;
         }
-        write!(f, " bytes_up={}", sum(|it| it.counters.bytes.up))?;
-        write!(f, " bytes_down={}", sum(|it| it.counters.bytes.down))?;
-        write!(f, " clients_denied={}", sum(|it| it.counters.clients_denied))?;
-        write!(f, " accept_errors={}", sum(|it| it.counters.accept_errors))?;
-        write!(f, " parks={}", sum(|it| it.counters.parks))?;
-        write!(f, " rings_in_use={}", sum(|it| it.rings_in_use))?;
-        write!(f, " rings_free={}", sum(|it| it.rings_free))?;
-        write!(f, " inboxes_in_use={}", sum(|it| it.inboxes_in_use))?;
+        write!(f, " bytes_up={}", sum(&|it| it.counters.bytes.up))?;
+        write!(f, " bytes_down={}", sum(&|it| it.counters.bytes.down))?;
+        write!(f, " clients_denied={}", sum(&|it| it.counters.clients_denied))?;
+        write!(f, " accept_errors={}", sum(&|it| it.counters.accept_errors))?;
+        write!(f, " parks={}", sum(&|it| it.counters.parks))?;
+        write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;
+        write!(f, " rings_free={}", sum(&|it| it.rings_free))?;
+        write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
         f.write_str(" load=")?;
         for (place, report) in self.0.iter().enumerate() {
             write!(f, "{}{}", if place == 0 { "" } else { "," }, report.open())?;

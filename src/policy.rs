@@ -64,11 +64,9 @@ pub fn admits_client(clients: &[IpNet], peer: IpAddr) -> bool {
 /// Linux takes the unspecified address for the host itself: nobody means that by it. A session with
 /// ourselves would be one with ourselves again.
 pub fn permits_target(listeners: &[SocketAddr], target: SocketAddr) -> bool {
-    let is_ours = |listener: &SocketAddr| {
-        let wildcard = listener.ip().is_unspecified()
-            && listener.is_ipv4() == target.is_ipv4()
-            && target.ip().is_loopback();
-        listener.port() == target.port() && (listener.ip() == target.ip() || wildcard)
+    let is_ours = |&listener: &SocketAddr| {
+        let exact = (listener.ip(), listener.port()) == (target.ip(), target.port());
+        exact || (covers(listener, target) && target.ip().is_loopback())
     };
     !target.ip().is_unspecified() && !listeners.iter().any(is_ours)
 }
@@ -76,12 +74,14 @@ pub fn permits_target(listeners: &[SocketAddr], target: SocketAddr) -> bool {
 /// Whether a connection from `local` has reached ourselves: what only the routing knew. An address
 /// of this host is connected to from that same address.
 pub fn is_loop(listeners: &[SocketAddr], local: SocketAddr, target: SocketAddr) -> bool {
-    let is_wildcard = |listener: &SocketAddr| {
-        listener.ip().is_unspecified()
-            && listener.is_ipv4() == target.is_ipv4()
-            && listener.port() == target.port()
-    };
-    local.ip() == target.ip() && listeners.iter().any(is_wildcard)
+    local.ip() == target.ip() && listeners.iter().any(|&listener| covers(listener, target))
+}
+
+/// Whether who listens on `listener` does so on `address` too, if that is one of this host's.
+pub fn covers(listener: SocketAddr, address: SocketAddr) -> bool {
+    listener.ip().is_unspecified()
+        && listener.is_ipv4() == address.is_ipv4()
+        && listener.port() == address.port()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::Config;
+use crate::policy;
 use crate::process::Error;
 use crate::reactor::{BACKLOG, Group, Listener};
 
@@ -21,7 +22,7 @@ pub(super) fn take(config: &Config, reactors: usize) -> Result<Vec<Taken>, Error
     wanted.sort_by_key(|((address, _), _)| !address.ip().is_unspecified());
     let mut groups: Vec<Taken> = Vec::new();
     for ((address, required), clients) in wanted {
-        let claimed = groups.iter().map(|(group, _)| group).find(|group| group.covers(address));
+        let claimed = groups.iter().any(|(group, _)| policy::covers(group.address, address));
         match Group::take(address, reactors, claimed) {
             Ok(group) => groups.push((group, clients.clone().into())),
             Err(error) if !required && is_missing_family(&error) => {

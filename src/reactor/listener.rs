@@ -34,16 +34,12 @@ impl Group {
     ///
     /// Any process of the same user may join a group of SO_REUSEPORT sockets, unnoticed. So the
     /// first of them does not share when it takes the address, and does so by listening: that is
-    /// when the kernel sees two that started at once. `claimed` is an address that covers this one
-    /// and that we have taken so already.
-    pub fn take(
-        address: SocketAddr,
-        reactors: usize,
-        claimed: Option<&Group>,
-    ) -> io::Result<Group> {
+    /// when the kernel sees two that started at once. Unless `claimed`: we have taken an address
+    /// that covers this one so already.
+    pub fn take(address: SocketAddr, reactors: usize, claimed: bool) -> io::Result<Group> {
         let first = open(address)?;
         turn_away_new_clients(&first)?;
-        if claimed.is_some() {
+        if claimed {
             first.set_reuse_port(true)?;
         }
         first.bind(&address.into())?;
@@ -58,13 +54,6 @@ impl Group {
             sockets.push(socket);
         }
         Ok(Group { address, sockets })
-    }
-
-    /// Whether who has this address has `other` too.
-    pub fn covers(&self, other: SocketAddr) -> bool {
-        self.address.ip().is_unspecified()
-            && self.address.is_ipv4() == other.is_ipv4()
-            && self.address.port() == other.port()
     }
 
     /// Takes clients, and hands out a listener for each reactor. A socket that is bound but does
@@ -145,7 +134,7 @@ mod tests {
     use super::*;
 
     fn listeners(address: &str, reactors: usize) -> (SocketAddr, Vec<Listener>) {
-        let group = Group::take(address.parse().unwrap(), reactors, None).unwrap();
+        let group = Group::take(address.parse().unwrap(), reactors, false).unwrap();
         (group.address, group.listen(&Arc::from([])).unwrap())
     }
 
@@ -177,7 +166,7 @@ mod tests {
         let (address, listeners) = listeners("[::]:0", 1);
         assert!(SockRef::from(&listeners[0].socket).only_v6().unwrap());
         let v4 = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        assert!(Group::take(v4, 1, None).is_ok(), "the same port of IPv4 is free");
+        assert!(Group::take(v4, 1, false).is_ok(), "the same port of IPv4 is free");
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub struct Reactor {
 
 struct Entry {
     session: Session<TcpStream>,
+    /// Its place below the session limit, for as long as it is there.
     _place: Place,
     /// Whether it stands in the ready queue.
     ready: bool,

@@ -99,24 +99,28 @@ impl<S: Socket> Connecting<S> {
             return;
         }
         while let Some(&address) = self.addresses.front() {
+            if !policy::permits_target(&cx.terms.listeners, address) {
+                self.skip(Refusal::Denied);
+                continue;
+            }
             let token = cx.token(Role::Target, slot);
-            let refusal = if !policy::permits_target(&cx.terms.listeners, address) {
-                Refusal::Denied
-            } else {
-                match cx.net.connect(address, token) {
-                    Ok(target) => {
-                        let target = Endpoint::new(target);
-                        self.attempts.push(Attempt { target, address, token, _place: place });
-                        self.addresses.pop_front();
-                        return;
-                    }
-                    Err(error) if beside && is_exhaustion(&error) => return,
-                    Err(error) => Refusal::of_connect(&error),
+            match cx.net.connect(address, token) {
+                Ok(target) => {
+                    let target = Endpoint::new(target);
+                    self.attempts.push(Attempt { target, address, token, _place: place });
+                    self.addresses.pop_front();
+                    return;
                 }
-            };
-            self.fail(refusal);
-            self.addresses.pop_front();
+                Err(error) if beside && is_exhaustion(&error) => return,
+                Err(error) => self.skip(Refusal::of_connect(&error)),
+            }
         }
+    }
+
+    /// The next address is none for us.
+    fn skip(&mut self, refusal: Refusal) {
+        self.addresses.pop_front();
+        self.fail(refusal);
     }
 
     fn fail(&mut self, refusal: Refusal) {

@@ -90,7 +90,7 @@ impl<S: Socket> Handshake<S> {
                     self.release_empty_inbox(&mut cx.buffers);
                     return Some(Heard::Request(request));
                 }
-                Step::Refuse { answer, outcome } if answer.as_slice().is_empty() => {
+                Step::Refuse { answer, outcome } if answer.is_empty() => {
                     return Some(Heard::Over(outcome));
                 }
                 Step::Refuse { answer, outcome } => {
