@@ -115,12 +115,19 @@ impl Report {
     }
 }
 
-/// The whole process in one line of `key=value`, from its reactors' reports.
-pub struct Summary<'a>(pub &'a [Report]);
+/// The whole process in one line of `key=value`.
+pub struct Summary<'a> {
+    /// What its reactors have counted.
+    pub reactors: &'a [Report],
+    /// Lines of the log that were not written.
+    pub log_dropped: u64,
+    /// Lines of the access log that were not written.
+    pub access_dropped: u64,
+}
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |of: &dyn Fn(&Report) -> u64| self.0.iter().map(of).sum::<u64>();
+        let sum = |of: &dyn Fn(&Report) -> u64| self.reactors.iter().map(of).sum::<u64>();
         write!(f, "counters accepted={}", sum(&|it| it.counters.accepted))?;
         write!(f, " open={}", sum(&Report::open))?;
         for (place, stage) in Stage::ALL.into_iter().enumerate() {
@@ -137,8 +144,9 @@ impl fmt::Display for Summary<'_> {
         write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;
         write!(f, " rings_free={}", sum(&|it| it.rings_free))?;
         write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
+        write!(f, " log_dropped={} access_dropped={}", self.log_dropped, self.access_dropped)?;
         f.write_str(" load=")?;
-        for (place, report) in self.0.iter().enumerate() {
+        for (place, report) in self.reactors.iter().enumerate() {
             write!(f, "{}{}", if place == 0 { "" } else { "," }, report.open())?;
         }
         Ok(())
@@ -157,7 +165,8 @@ mod tests {
         one.counters.count_end(Outcome::Finished, Traffic { up: 1, down: 2 });
         let mut other = one.clone();
         other.counters.count_end(Outcome::Noise, Traffic::default());
-        let line = Summary(&[one, other]).to_string();
+        let line =
+            Summary { reactors: &[one, other], log_dropped: 5, access_dropped: 0 }.to_string();
         let fields: Vec<_> = line.split(' ').collect();
         for expected in [
             "accepted=20",
@@ -168,6 +177,8 @@ mod tests {
             "bytes_up=2",
             "bytes_down=4",
             "rings_in_use=4",
+            "log_dropped=5",
+            "access_dropped=0",
             "load=3,3",
         ] {
             assert!(fields.contains(&expected), "{expected} is missing in: {line}");

@@ -24,7 +24,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -67,18 +66,6 @@ pub struct Config {
     pub log: LevelFilter,
     /// Whether strangers may be served on purpose.
     pub open: bool,
-}
-
-/// Where a line for each session goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Nowhere.
-    Off,
-    /// To the standard output.
-    #[default]
-    Stdout,
-    /// To the end of this file.
-    File(PathBuf),
 }
 
 /// Deadlines, in whole milliseconds and never zero; `None` is never.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use self::gateway::Gateway;
 pub use self::plan::Plan;
+use crate::access::AccessLog;
 use crate::auth::UsersError;
 use crate::config;
 use crate::logging::LogWriter;
@@ -41,6 +42,8 @@ pub enum Error {
     },
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The access log cannot be opened.
+    AccessLog(config::AccessLog, io::Error),
     /// The system refused something else.
     System(&'static str, io::Error),
 }
@@ -50,7 +53,10 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Config(_) | Error::Users(_) => config::Error::EXIT_STATUS,
-            Error::Descriptors { .. } | Error::Listen(..) | Error::System(..) => 1,
+            Error::Descriptors { .. }
+            | Error::Listen(..)
+            | Error::AccessLog(..)
+            | Error::System(..) => 1,
         }
     }
 }
@@ -80,6 +86,9 @@ impl fmt::Display for Error {
                     _ => Ok(()),
                 }
             }
+            Error::AccessLog(place, error) => {
+                write!(f, "cannot open the access log {place}: {error}")
+            }
             Error::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -102,12 +111,21 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
     let terms = Arc::new(Terms { users: plan.users, timeout, listeners, limit });
+    let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
+        .map_err(|it| Error::AccessLog(plan.config.access_log.clone(), it))?;
     let shares = addresses::listen(groups, plan.cpus.len())?;
-    for (&cpu, listeners) in plan.cpus.iter().zip(shares) {
-        let setup =
-            Setup { listeners, terms: Arc::clone(&terms), rings_max, resolvers: resolvers.clone() };
+    let parts = plan.cpus.iter().zip(shares.into_iter().zip(sinks));
+    for (index, (&cpu, (listeners, sink))) in parts.enumerate() {
+        let setup = Setup {
+            index: index as u16,
+            listeners,
+            terms: Arc::clone(&terms),
+            rings_max,
+            resolvers: resolvers.clone(),
+            sink,
+        };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
     addresses::announce(&terms.listeners);
-    gateway.run()
+    gateway.run(&access_log)
 }

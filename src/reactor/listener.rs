@@ -15,6 +15,8 @@ pub const BACKLOG: i32 = 4096;
 
 /// One reactor's share of a listening address.
 pub struct Listener {
+    /// Where clients find it.
+    pub(super) address: SocketAddr,
     socket: TcpListener,
     /// Who may connect; empty: anybody.
     pub(super) clients: Arc<[IpNet]>,
@@ -59,6 +61,7 @@ impl Group {
     /// Takes clients, and hands out a listener for each reactor. A socket that is bound but does
     /// not listen gets none, so take every address first.
     pub fn listen(self, clients: &Arc<[IpNet]>) -> io::Result<Vec<Listener>> {
+        let address = self.address;
         let (first, others) = self.sockets.split_at(1);
         for socket in others {
             socket.listen(BACKLOG)?;
@@ -67,6 +70,7 @@ impl Group {
             socket.detach_filter()?;
         }
         let listener = |socket: Socket| Listener {
+            address,
             socket: TcpListener::from_std(socket.into()),
             clients: Arc::clone(clients),
             ready: false,

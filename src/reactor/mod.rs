@@ -14,7 +14,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -25,6 +25,7 @@ pub use self::listener::{BACKLOG, Group, Listener};
 pub use self::mailbox::{Mail, Mailbox};
 use self::net::{INTERESTS, Outside};
 use self::timers::Timers;
+use crate::access::{Record, Sink};
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
 use crate::outcome::{Outcome, is_exhaustion};
@@ -43,6 +44,8 @@ const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
 /// What a reactor is made of.
 pub struct Setup {
+    /// Which of the reactors it is.
+    pub index: u16,
     /// Its share of each listening address.
     pub listeners: Vec<Listener>,
     /// What sessions must know of the configuration.
@@ -51,10 +54,13 @@ pub struct Setup {
     pub rings_max: usize,
     /// Where names are resolved.
     pub resolvers: Pool,
+    /// Where sessions that have ended are recorded.
+    pub sink: Sink,
 }
 
 /// One core's event loop, and everything its sessions share.
 pub struct Reactor {
+    index: u16,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     listeners: Vec<Listener>,
@@ -65,6 +71,7 @@ pub struct Reactor {
     due: Vec<usize>,
     ready: VecDeque<Token>,
     counters: Counters,
+    sink: Sink,
     service: Service,
 }
 
@@ -97,6 +104,7 @@ impl Reactor {
         };
         let now = Instant::now();
         let mut reactor = Reactor {
+            index: setup.index,
             poll,
             mailbox,
             listeners: setup.listeners,
@@ -108,6 +116,7 @@ impl Reactor {
             due: Vec::new(),
             ready: VecDeque::new(),
             counters: Counters::default(),
+            sink: setup.sink,
             service: Service::Open,
         };
         reactor.register_listeners()?;
@@ -226,8 +235,10 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
-        let traffic = entry.session.close(&mut self.cx);
-        self.counters.count_end(outcome, traffic);
+        let record =
+            Record { outcome, ended: SystemTime::now(), ..entry.session.close(&mut self.cx) };
+        self.counters.count_end(outcome, record.traffic);
+        self.sink.push(record);
         if self.parked_until.is_some() {
             self.parked_until = Some(self.cx.now);
         }
@@ -273,7 +284,9 @@ impl Reactor {
 
     /// Makes a session of a client that may have one.
     fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr, place: Place) {
-        if !policy::admits_client(&self.listeners[listener].clients, canonical(peer.ip())) {
+        let Listener { address, clients, .. } = &self.listeners[listener];
+        let (address, peer) = (*address, SocketAddr::new(canonical(peer.ip()), peer.port()));
+        if !policy::admits_client(clients, peer.ip()) {
             self.counters.clients_denied += 1;
             return;
         }
@@ -285,7 +298,8 @@ impl Reactor {
             self.counters.accept_errors += 1;
             return;
         }
-        let session = Session::new(client, token, &self.cx);
+        let record = Record::new(self.index, self.counters.accepted, address, peer);
+        let session = Session::new(client, token, record, &self.cx);
         if let Some(when) = session.wake_at() {
             self.timers.set(slot, when);
         }
@@ -408,6 +422,6 @@ mod tests {
     /// An idle session is this, two kernel sockets, and a timer's node: nothing is behind a pointer.
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Entry>() <= 320, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 704, "{} bytes", size_of::<Entry>());
     }
 }

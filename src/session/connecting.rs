@@ -36,8 +36,8 @@ struct Attempt<S> {
 pub(super) enum Attempted<S> {
     /// No target has answered; there is another address to try at this time.
     Waiting(Option<Instant>),
-    /// One has, and its events come under `token`; `bnd` is our end of the connection.
-    Connected { target: Endpoint<S>, token: Token, bnd: SocketAddr },
+    /// The one at `address` has, and its events come under `token`; `bnd` is our end.
+    Connected { target: Endpoint<S>, address: SocketAddr, token: Token, bnd: SocketAddr },
     /// No address is left to try.
     Failed(Refusal),
 }
@@ -91,9 +91,9 @@ impl<S: Socket> Connecting<S> {
     ) -> Attempted<S> {
         while let Some(done) = self.attempts.iter().position(|it| it.target.is_writable()) {
             let attempt = self.attempts.remove(done);
-            let token = attempt.token;
+            let Attempt { token, address, .. } = attempt;
             match attempt.finish(&cx.terms.listeners) {
-                Ok((target, bnd)) => return Attempted::Connected { target, token, bnd },
+                Ok((target, bnd)) => return Attempted::Connected { target, address, token, bnd },
                 Err(refusal) => {
                     self.fail(refusal);
                     self.next_at = cx.now;
