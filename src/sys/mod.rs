@@ -11,6 +11,10 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+mod interfaces;
+
+pub use interfaces::local_addresses;
+
 /// Calls a libc function that reports failure by -1 and `errno`.
 macro_rules! syscall {
     ($function:ident($($argument:expr),* $(,)?)) => {{

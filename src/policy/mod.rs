@@ -1,57 +1,17 @@
 //! May it: the gates that clients and targets pass.
 
+mod clients;
+mod places;
+mod special;
+mod targets;
+
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ipnet::IpNet;
 
-/// How many sessions the whole process may have at a time, and has.
-///
-/// Descriptors are the process's, so the limit is: reactors share this one count, and touch it when
-/// a session opens and when it closes.
-pub struct SessionLimit {
-    max: usize,
-    taken: AtomicUsize,
-}
-
-/// A session's place below the limit, given back when it is dropped.
-pub struct Place(Arc<SessionLimit>);
-
-impl SessionLimit {
-    /// A limit of `max` sessions; none is open.
-    pub fn new(max: usize) -> SessionLimit {
-        SessionLimit { max, taken: AtomicUsize::new(0) }
-    }
-
-    /// How many there may be.
-    pub fn max(&self) -> usize {
-        self.max
-    }
-
-    /// A place, unless all are taken.
-    pub fn take(self: &Arc<SessionLimit>) -> Option<Place> {
-        self.take_below(self.max)
-    }
-
-    /// A place for what a session can do without, while half of them are free: new sessions always
-    /// find the other half.
-    pub fn take_spare(self: &Arc<SessionLimit>) -> Option<Place> {
-        self.take_below(self.max / 2)
-    }
-
-    fn take_below(self: &Arc<SessionLimit>, max: usize) -> Option<Place> {
-        let more = |taken| (taken < max).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Place(Arc::clone(self)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+pub use clients::{ClientLimits, Excess, Presence};
+pub use places::{Bell, Place, SessionLimit};
+pub use targets::{Host, Targets};
 
 /// Whether a client at `peer` may connect to a listener for `clients`; an empty list admits all.
 pub fn admits_client(clients: &[IpNet], peer: IpAddr) -> bool {
@@ -96,25 +56,6 @@ mod tests {
         assert!(!admits_client(&clients, "192.0.2.1".parse().unwrap()));
         assert!(!admits_client(&clients, "2001:db8::1".parse().unwrap()));
         assert!(admits_client(&[], "192.0.2.1".parse().unwrap()));
-    }
-
-    #[test]
-    fn a_session_opens_only_below_the_limit() {
-        let limit = Arc::new(SessionLimit::new(2));
-        let (one, _other) = (limit.take(), limit.take());
-        assert!(one.is_some() && limit.take().is_none());
-        drop(one);
-        let _again = limit.take().expect("a place was given back");
-        assert!(limit.take().is_none());
-    }
-
-    #[test]
-    fn what_can_be_done_without_leaves_half_to_sessions() {
-        let limit = Arc::new(SessionLimit::new(4));
-        let _spare = [limit.take_spare(), limit.take_spare()].map(Option::unwrap);
-        assert!(limit.take_spare().is_none());
-        let _sessions = [limit.take(), limit.take()].map(Option::unwrap);
-        assert!(limit.take().is_none());
     }
 
     fn address(text: &str) -> SocketAddr {
