@@ -70,6 +70,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Clients closed at once because the listener's `clients` does not name them.
     pub clients_denied: u64,
+    /// Clients closed at once because they have as many sessions or handshakes as they may.
+    pub clients_over_limit: u64,
     /// Failed accepts other than for want of descriptors or memory.
     pub accept_errors: u64,
     /// How often the listeners were parked, at the session limit or out of descriptors.
@@ -139,6 +141,8 @@ impl fmt::Display for Summary<'_> {
         write!(f, " bytes_up={}", sum(&|it| it.counters.bytes.up))?;
         write!(f, " bytes_down={}", sum(&|it| it.counters.bytes.down))?;
         write!(f, " clients_denied={}", sum(&|it| it.counters.clients_denied))?;
+        let over_limit = sum(&|it| it.counters.clients_over_limit);
+        write!(f, " clients_over_limit={over_limit}")?;
         write!(f, " accept_errors={}", sum(&|it| it.counters.accept_errors))?;
         write!(f, " parks={}", sum(&|it| it.counters.parks))?;
         write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;

@@ -17,10 +17,11 @@ use crate::auth::UsersError;
 use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
-use crate::policy::SessionLimit;
+use crate::policy::{ClientLimits, Host, SessionLimit, Targets};
 use crate::reactor::Setup;
 use crate::relay::RING_BYTES;
 use crate::session::Terms;
+use crate::sys;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
 const RESOLVER_THREADS: usize = 16;
@@ -110,7 +111,13 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
-    let terms = Arc::new(Terms { users: plan.users, timeout, listeners, limit });
+    let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
+    let config::Limits { sessions_per_client, handshakes_per_client, .. } = plan.config.limit;
+    let clients = Arc::new(ClientLimits::new(sessions_per_client, handshakes_per_client));
+    let terms = Arc::new(Terms { users: plan.users, timeout, targets, limit, clients });
+    let addresses = sys::local_addresses()
+        .map_err(|it| Error::System("list the addresses of this host", it))?;
+    let host = Arc::new(Host { listeners, addresses });
     let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
         .map_err(|it| Error::AccessLog(plan.config.access_log.clone(), it))?;
     let shares = addresses::listen(groups, plan.cpus.len())?;
@@ -120,12 +127,13 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             index: index as u16,
             listeners,
             terms: Arc::clone(&terms),
+            host: Arc::clone(&host),
             rings_max,
             resolvers: resolvers.clone(),
             sink,
         };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
-    addresses::announce(&terms.listeners);
+    addresses::announce(&host.listeners);
     gateway.run(&access_log)
 }

@@ -10,6 +10,7 @@ mod mailbox;
 mod net;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -26,10 +27,11 @@ pub use self::mailbox::{Mail, Mailbox};
 use self::net::{INTERESTS, Outside};
 use self::timers::Timers;
 use crate::access::{Record, Sink};
+use crate::logging::Throttle;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
 use crate::outcome::{Outcome, is_exhaustion};
-use crate::policy::{self, Place};
+use crate::policy::{self, Bell, Host, Place, Presence};
 use crate::proto::canonical;
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
@@ -50,6 +52,8 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// What sessions must know of the configuration.
     pub terms: Arc<Terms>,
+    /// What is known of the host we run on.
+    pub host: Arc<Host>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
     /// Where names are resolved.
@@ -65,6 +69,8 @@ pub struct Reactor {
     mailbox: Arc<Mailbox>,
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
+    /// Wakes it when a place for a session is given back anywhere.
+    bell: Bell,
     sessions: Slab<Entry>,
     cx: Context<Outside>,
     timers: Timers,
@@ -77,6 +83,8 @@ pub struct Reactor {
 
 struct Entry {
     session: Session<TcpStream>,
+    /// How it counts against what its client may have.
+    presence: Presence,
     /// Its place below the session limit, for as long as it is there.
     _place: Place,
     /// Whether it stands in the ready queue.
@@ -102,16 +110,17 @@ impl Reactor {
             mailbox: Arc::clone(&mailbox),
             resolvers: setup.resolvers,
         };
-        let now = Instant::now();
+        let (now, rung) = (Instant::now(), Arc::clone(&mailbox));
         let mut reactor = Reactor {
             index: setup.index,
             poll,
             mailbox,
             listeners: setup.listeners,
             parked_until: None,
+            bell: Arc::new(move || rung.post(Mail::Released)),
             // All of it now: growing would move every session in one tick.
             sessions: Slab::with_capacity(setup.terms.limit.max()),
-            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms),
+            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms, setup.host),
             timers: Timers::new(now),
             due: Vec::new(),
             ready: VecDeque::new(),
@@ -204,6 +213,9 @@ impl Reactor {
                 // Whoever asked may have given up waiting.
                 Mail::Report(to) => drop(to.send(self.report())),
                 Mail::Stop { until } => self.begin_stop(until),
+                Mail::Released => {
+                    self.parked_until = self.parked_until.map(|until| until.min(self.cx.now));
+                }
             }
         }
     }
@@ -218,7 +230,11 @@ impl Reactor {
         let turn = act(&mut entry.session, &mut self.cx);
         match turn {
             Turn::End(outcome) => return self.reap(slot, outcome),
-            Turn::Wait => {}
+            _ if entry.session.is_negotiating() => {}
+            _ => entry.presence.handshake_over(),
+        }
+        match turn {
+            Turn::End(_) | Turn::Wait => {}
             Turn::Yield if entry.ready => {}
             Turn::Yield => {
                 entry.ready = true;
@@ -239,9 +255,6 @@ impl Reactor {
             Record { outcome, ended: SystemTime::now(), ..entry.session.close(&mut self.cx) };
         self.counters.count_end(outcome, record.traffic);
         self.sink.push(record);
-        if self.parked_until.is_some() {
-            self.parked_until = Some(self.cx.now);
-        }
     }
 
     fn abort(&mut self, slot: usize, outcome: Outcome) {
@@ -267,13 +280,20 @@ impl Reactor {
             if !self.listeners[index].ready {
                 break;
             }
-            let Some(place) = self.cx.terms.limit.take() else { return false };
+            let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
+                self.tell_parked(&"all sessions that may be open are");
+                return false;
+            };
             match self.listeners[index].accept() {
                 Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.listeners[index].ready = false;
                 }
-                Err(error) if is_exhaustion(&error) => return false,
+                Err(error) if is_exhaustion(&error) => {
+                    self.cx.terms.limit.ring_at_release(&self.bell);
+                    self.tell_parked(&error);
+                    return false;
+                }
                 // A client that is gone already, or an error that was its connection's.
                 Err(_) => failures += 1,
             }
@@ -284,12 +304,17 @@ impl Reactor {
 
     /// Makes a session of a client that may have one.
     fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr, place: Place) {
-        let Listener { address, clients, .. } = &self.listeners[listener];
-        let (address, peer) = (*address, SocketAddr::new(canonical(peer.ip()), peer.port()));
+        let Listener { address, number, clients, .. } = &self.listeners[listener];
+        let (address, number) = (*address, *number);
+        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
         if !policy::admits_client(clients, peer.ip()) {
             self.counters.clients_denied += 1;
             return;
         }
+        let Ok(presence) = self.cx.terms.clients.admit(peer.ip()) else {
+            self.counters.clients_over_limit += 1;
+            return;
+        };
         let vacancy = self.sessions.vacant_entry();
         let slot = vacancy.key();
         let token = self.cx.token(Role::Client, slot);
@@ -299,11 +324,11 @@ impl Reactor {
             return;
         }
         let record = Record::new(self.index, self.counters.accepted, address, peer);
-        let session = Session::new(client, token, record, &self.cx);
+        let session = Session::new(client, token, record, number, &self.cx);
         if let Some(when) = session.wake_at() {
             self.timers.set(slot, when);
         }
-        vacancy.insert(Entry { session, _place: place, ready: false });
+        vacancy.insert(Entry { session, presence, _place: place, ready: false });
         self.counters.accepted += 1;
     }
 
@@ -339,6 +364,13 @@ impl Reactor {
             if let Err(error) = listener.deregister(self.poll.registry()) {
                 log::warn!("cannot park a listener: {error}");
             }
+        }
+    }
+
+    fn tell_parked(&self, why: &dyn fmt::Display) {
+        static PARKED: Throttle = Throttle::new();
+        if let Some(before) = PARKED.allow(self.cx.now) {
+            log::warn!("new clients wait: {why} (and {before} times since the last such line)");
         }
     }
 

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::access::Record;
@@ -30,8 +30,8 @@ impl Journal {
     }
 
     /// Where the client comes from.
-    pub(super) fn client(&self) -> SocketAddr {
-        self.record.client
+    pub(super) fn client(&self) -> IpAddr {
+        self.record.client.ip()
     }
 
     /// The client has sent a whole greeting or SOCKS4 request.

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use self::closing::Closing;
 use self::connecting::{Attempted, Connecting};
+use self::context::Visitor;
 pub use self::context::{Context, Net, Terms};
 use self::handshake::{Handshake, Heard};
 use self::journal::{Journal, Step};
@@ -75,6 +76,8 @@ pub struct Session<S> {
     look_again_at: Option<Instant>,
     traffic: Traffic,
     journal: Journal,
+    /// Which of the listeners its client came to.
+    listener: u16,
 }
 
 enum State<S> {
@@ -98,11 +101,12 @@ enum Next<S> {
 
 impl<S: Socket> Session<S> {
     /// A session with a client that has just been accepted; `client` is what its events come under,
-    /// `record` says where it comes from.
+    /// `record` says where it comes from, and `listener` where its targets are listed.
     pub fn new(
         socket: S,
         client: Token,
         record: Record,
+        listener: u16,
         cx: &Context<impl Net<Socket = S>>,
     ) -> Session<S> {
         Session {
@@ -114,6 +118,7 @@ impl<S: Socket> Session<S> {
             look_again_at: None,
             traffic: Traffic::default(),
             journal: Journal::new(record, cx.now),
+            listener,
         }
     }
 
@@ -230,6 +235,11 @@ impl<S: Socket> Session<S> {
         }
     }
 
+    /// Whether its client has not finished asking.
+    pub fn is_negotiating(&self) -> bool {
+        matches!(self.state, State::Negotiating(_))
+    }
+
     /// The token of its client.
     pub fn client_token(&self) -> Token {
         self.client
@@ -335,7 +345,8 @@ impl<S: Socket> Session<S> {
         if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
             return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
         }
-        match connecting.advance(cx, self.client.slot()) {
+        let visitor = Visitor { listener: self.listener.into(), client: self.journal.client() };
+        match connecting.advance(cx, self.client.slot(), visitor) {
             Attempted::Waiting(next_at) => {
                 let turn = self.wait(cx.now, &connecting.pending.client);
                 self.look_again_at = earlier(self.look_again_at, next_at);

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringsocks::access::Record;
@@ -58,7 +59,7 @@ impl Gateway {
     ) -> Gateway {
         let now = world.borrow().instant();
         let net = SimNet(Rc::clone(&world));
-        let cx = Context::new(now, net, Buffers::new(rings_max), terms.into());
+        let cx = Context::new(now, net, Buffers::new(rings_max), terms.into(), Arc::default());
         Gateway {
             world,
             cx,
@@ -199,7 +200,7 @@ impl Gateway {
         let socket = SimSocket::new(&self.world, link, token);
         let (listener, client) = ("192.0.2.254:1080", "192.0.2.9:5000");
         let record = Record::new(0, 0, listener.parse().unwrap(), client.parse().unwrap());
-        let session = Session::new(socket, token, record, &self.cx);
+        let session = Session::new(socket, token, record, 0, &self.cx);
         let world = &mut *self.world.borrow_mut();
         world.owners.insert(slot, life);
         world.lives[life].accepted_at = world.now;
