@@ -95,6 +95,27 @@ impl Counters {
     }
 }
 
+/// What a resolver has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounters {
+    /// Names asked for.
+    pub asked: u64,
+    /// Those that were answered at once, from the cache or the hosts file.
+    pub hits: u64,
+    /// Those that others were waiting for already.
+    pub joined: u64,
+    /// Questions sent.
+    pub sent: u64,
+    /// Questions sent again because nobody answered.
+    pub retries: u64,
+    /// Answers that did not fit into a datagram.
+    pub truncated: u64,
+    /// Messages that were an answer to no question.
+    pub strangers: u64,
+    /// Names without an address, for whatever reason.
+    pub failed: u64,
+}
+
 /// One reactor's counters and gauges at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -102,6 +123,8 @@ pub struct Report {
     pub counters: Counters,
     /// Its sessions by [`Stage`], in the order of [`Stage::ALL`].
     pub stages: [u64; Stage::ALL.len()],
+    /// What its resolver has counted.
+    pub names: NameCounters,
     /// Rings that hold bytes.
     pub rings_in_use: u64,
     /// Rings that could be taken before `limit.buffers` is reached.
@@ -148,6 +171,13 @@ impl fmt::Display for Summary<'_> {
         write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;
         write!(f, " rings_free={}", sum(&|it| it.rings_free))?;
         write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
+        let names = |of: fn(&NameCounters) -> u64| sum(&|it| of(&it.names));
+        write!(f, " names_asked={} names_hits={}", names(|it| it.asked), names(|it| it.hits))?;
+        write!(f, " names_joined={} names_sent={}", names(|it| it.joined), names(|it| it.sent))?;
+        write!(f, " names_retries={}", names(|it| it.retries))?;
+        write!(f, " names_truncated={}", names(|it| it.truncated))?;
+        write!(f, " names_strangers={}", names(|it| it.strangers))?;
+        write!(f, " names_failed={}", names(|it| it.failed))?;
         write!(f, " log_dropped={} access_dropped={}", self.log_dropped, self.access_dropped)?;
         f.write_str(" load=")?;
         for (place, report) in self.reactors.iter().enumerate() {

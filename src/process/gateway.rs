@@ -12,6 +12,7 @@ use crate::access::AccessLog;
 use crate::logging::LogWriter;
 use crate::metrics::{Report, Summary};
 use crate::process::Error;
+use crate::process::surroundings::Surroundings;
 use crate::reactor::{Mail, Mailbox, Reactor, Setup};
 use crate::sys;
 
@@ -72,16 +73,21 @@ impl Gateway {
     }
 
     /// Serves until every reactor has ended, or one must not have.
-    pub(super) fn run(mut self, access_log: &AccessLog) -> Result<(), Error> {
-        let ended = self.watch(access_log);
+    pub(super) fn run(
+        mut self,
+        access_log: &AccessLog,
+        mut around: Surroundings,
+    ) -> Result<(), Error> {
+        let ended = self.watch(access_log, &mut around);
         access_log.finish();
         ended?;
         self.say_counters(&self.reports, access_log);
         Ok(())
     }
 
-    fn watch(&mut self, access_log: &AccessLog) -> Result<(), Error> {
+    fn watch(&mut self, access_log: &AccessLog, around: &mut Surroundings) -> Result<(), Error> {
         let mut events = Events::with_capacity(8);
+        let mut look_at = Instant::now() + Surroundings::INTERVAL;
         loop {
             while let Ok(report) = self.ended.receiver.try_recv() {
                 // Without it a share of the clients would wait for ever, so it ends the process.
@@ -95,16 +101,30 @@ impl Gateway {
                 log::error!("a reactor does not end: leaving it");
                 return Ok(());
             }
-            match self.poll.poll(&mut events, patience) {
+            let until_look = look_at.saturating_duration_since(Instant::now());
+            if until_look.is_zero() {
+                look_at = Instant::now() + Surroundings::INTERVAL;
+                self.look_around(around);
+            }
+            let patience = patience.map_or(until_look, |it| it.min(until_look));
+            match self.poll.poll(&mut events, Some(patience)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 polled => polled.map_err(|it| Error::System("wait for signals", it))?,
             }
             let signals: Vec<i32> = self.signals.pending().collect();
-            signals.into_iter().for_each(|signal| self.handle_signal(signal, access_log));
+            signals.into_iter().for_each(|signal| self.handle_signal(signal, access_log, around));
         }
     }
 
-    fn handle_signal(&mut self, signal: i32, access_log: &AccessLog) {
+    fn look_around(&self, around: &mut Surroundings) {
+        if around.look() {
+            for reactor in &self.reactors {
+                reactor.post(Mail::Surroundings(around.host(), around.sources()));
+            }
+        }
+    }
+
+    fn handle_signal(&mut self, signal: i32, access_log: &AccessLog, around: &mut Surroundings) {
         match signal {
             SIGTERM | SIGINT if self.over_at.is_none() => {
                 self.stop(Instant::now() + self.drain);
@@ -113,7 +133,10 @@ impl Gateway {
             }
             SIGTERM | SIGINT => self.stop(Instant::now()),
             SIGUSR1 => self.say_counters(&self.ask_reactors(), access_log),
-            _ => access_log.reopen(),
+            _ => {
+                access_log.reopen();
+                self.look_around(around);
+            }
         }
     }
 

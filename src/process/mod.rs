@@ -3,6 +3,7 @@
 mod addresses;
 mod gateway;
 mod plan;
+mod surroundings;
 
 use std::error;
 use std::fmt;
@@ -12,16 +13,16 @@ use std::sync::Arc;
 
 use self::gateway::Gateway;
 pub use self::plan::Plan;
+use self::surroundings::Surroundings;
 use crate::access::AccessLog;
 use crate::auth::UsersError;
 use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
-use crate::policy::{ClientLimits, Host, SessionLimit, Targets};
-use crate::reactor::Setup;
+use crate::policy::{ClientLimits, SessionLimit, Targets};
+use crate::reactor::{Lookups, Setup};
 use crate::relay::RING_BYTES;
 use crate::session::Terms;
-use crate::sys;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
 const RESOLVER_THREADS: usize = 16;
@@ -108,16 +109,15 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
 
     let limit = Arc::new(SessionLimit::new(plan.sessions_max));
     let rings_max = (plan.config.limit.buffers / plan.cpus.len() as u64) as usize / RING_BYTES;
-    let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
+    let pool = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
     let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
     let config::Limits { sessions_per_client, handshakes_per_client, .. } = plan.config.limit;
     let clients = Arc::new(ClientLimits::new(sessions_per_client, handshakes_per_client));
     let terms = Arc::new(Terms { users: plan.users, timeout, targets, limit, clients });
-    let addresses = sys::local_addresses()
-        .map_err(|it| Error::System("list the addresses of this host", it))?;
-    let host = Arc::new(Host { listeners, addresses });
+    let around = Surroundings::new(plan.config.resolver.clone(), listeners)?;
+    let host = around.host();
     let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
         .map_err(|it| Error::AccessLog(plan.config.access_log.clone(), it))?;
     let shares = addresses::listen(groups, plan.cpus.len())?;
@@ -129,11 +129,14 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             terms: Arc::clone(&terms),
             host: Arc::clone(&host),
             rings_max,
-            resolvers: resolvers.clone(),
+            resolver: match plan.config.resolver {
+                config::Resolver::System => Lookups::System(pool.clone()),
+                _ => Lookups::Own(around.sources()),
+            },
             sink,
         };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
     addresses::announce(&host.listeners);
-    gateway.run(&access_log)
+    gateway.run(&access_log, around)
 }

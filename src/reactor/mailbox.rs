@@ -1,13 +1,14 @@
 use std::io;
 use std::mem;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use mio::{Registry, Waker};
 
-use crate::dns::Answer;
+use crate::dns::{Answer, Sources};
 use crate::metrics::Report;
+use crate::policy::Host;
 use crate::token::{Role, Token};
 
 /// What another thread tells a reactor.
@@ -16,6 +17,8 @@ pub enum Mail {
     Answer(Token, Answer),
     /// A place for a session was given back while you waited for one.
     Released,
+    /// The host has other addresses now, or names mean something else.
+    Surroundings(Arc<Host>, Arc<Sources>),
     /// Send your counters here.
     Report(Sender<Report>),
     /// Take no new clients, let sessions finish until this time, reset the rest, then end.

@@ -5,6 +5,7 @@
 
 mod listener;
 mod mailbox;
+mod names;
 mod net;
 
 use std::collections::VecDeque;
@@ -22,8 +23,10 @@ use slab::Slab;
 
 pub use self::listener::{BACKLOG, Group, Listener};
 pub use self::mailbox::{Mail, Mailbox};
-use self::net::{INTERESTS, Outside};
+use self::names::Names;
+use self::net::{INTERESTS, Outside, Resolver};
 use crate::access::{Record, Sink};
+use crate::dns::Sources;
 use crate::logging::Throttle;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
@@ -37,6 +40,8 @@ use crate::token::{Role, Token};
 
 /// How many clients are accepted from one listener before the sessions have their turn.
 const ACCEPTS_PER_TICK: usize = 64;
+/// How many answers are handed to sessions before the others have their turn.
+const ANSWERS_PER_TICK: usize = 64;
 /// How long parked listeners wait at most: a descriptor may have come free anywhere.
 const PARKED: Duration = Duration::from_millis(100);
 /// How long the kernel retries a SYN that was dropped when we stopped: nobody is half-way in after.
@@ -54,10 +59,18 @@ pub struct Setup {
     pub host: Arc<Host>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
-    /// Where names are resolved.
-    pub resolvers: Pool,
+    /// Who knows what names mean.
+    pub resolver: Lookups,
     /// Where sessions that have ended are recorded.
     pub sink: Sink,
+}
+
+/// Who knows what names mean.
+pub enum Lookups {
+    /// The reactor, from these sources.
+    Own(Arc<Sources>),
+    /// The system's resolver, on these threads.
+    System(Pool),
 }
 
 /// One core's event loop, and everything its sessions share.
@@ -103,12 +116,15 @@ impl Reactor {
     pub fn new(setup: Setup) -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let mailbox = Arc::new(Mailbox::new(poll.registry())?);
-        let outside = Outside {
-            registry: poll.registry().try_clone()?,
-            mailbox: Arc::clone(&mailbox),
-            resolvers: setup.resolvers,
+        let now = Instant::now();
+        let resolver = match setup.resolver {
+            Lookups::Own(sources) => {
+                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now))
+            }
+            Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
         };
-        let (now, rung) = (Instant::now(), Arc::clone(&mailbox));
+        let outside = Outside { registry: poll.registry().try_clone()?, resolver };
+        let rung = Arc::clone(&mailbox);
         let mut reactor = Reactor {
             index: setup.index,
             poll,
@@ -154,6 +170,7 @@ impl Reactor {
             self.handle_event(event);
         }
         self.accept();
+        self.look_up();
         self.give_turns();
         self.expire();
         self.resume_listeners()?;
@@ -163,7 +180,10 @@ impl Reactor {
 
     /// How long there is nothing to do if nothing happens.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.listeners.iter().any(|listener| listener.ready) {
+        if !self.ready.is_empty() || self.names().is_some_and(|it| it.is_busy()) {
+            return Some(Duration::ZERO);
+        }
+        if self.listeners.iter().any(|listener| listener.ready) {
             return Some(Duration::ZERO);
         }
         let (last_clients, end) = match self.service {
@@ -172,22 +192,23 @@ impl Reactor {
         };
         let accepting = !self.listeners.is_empty() && self.parked_until.is_none();
         let last_clients = last_clients.filter(|_| accepting);
-        let times = [self.timers.next(), self.parked_until, last_clients, end];
+        let names = self.names().and_then(|it| it.next());
+        let times = [self.timers.next(), names, self.parked_until, last_clients, end];
         let next = times.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn handle_event(&mut self, event: &Event) {
         let token = Token::from(event.token());
+        let readiness = Readiness {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            urgent: event.is_priority(),
+            error: event.is_error(),
+        };
         match token.role() {
             Some(Role::Client | Role::Target) => {
-                let readiness = Readiness {
-                    readable: event.is_readable(),
-                    writable: event.is_writable(),
-                    read_closed: event.is_read_closed(),
-                    urgent: event.is_priority(),
-                    error: event.is_error(),
-                };
                 self.with_session(token.slot(), |session, cx| {
                     session.handle_event(cx, token, readiness)
                 });
@@ -198,7 +219,32 @@ impl Reactor {
                 }
             }
             Some(Role::Mailbox) => self.read_mail(),
+            Some(Role::Resolver) => {
+                if let Resolver::Own(names) = &mut self.cx.net.resolver {
+                    names.handle_event(token, readiness, self.cx.now);
+                }
+            }
             Some(Role::Answer) | None => {}
+        }
+    }
+
+    fn names(&self) -> Option<&Names> {
+        match &self.cx.net.resolver {
+            Resolver::Own(names) => Some(names),
+            Resolver::System(..) => None,
+        }
+    }
+
+    /// Goes on with the names that are asked for, and hands over what is known of them. A name that
+    /// thousands wait for is no reason for others to wait.
+    fn look_up(&mut self) {
+        let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
+        names.handle_turn(self.cx.now);
+        names.expire(self.cx.now);
+        for _ in 0..ANSWERS_PER_TICK {
+            let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
+            let Some((token, answer)) = names.poll_answer() else { return };
+            self.with_session(token.slot(), |session, cx| session.handle_answer(cx, token, answer));
         }
     }
 
@@ -211,6 +257,12 @@ impl Reactor {
                 // Whoever asked may have given up waiting.
                 Mail::Report(to) => drop(to.send(self.report())),
                 Mail::Stop { until } => self.begin_stop(until),
+                Mail::Surroundings(host, sources) => {
+                    self.cx.host = host;
+                    if let Resolver::Own(names) = &mut self.cx.net.resolver {
+                        names.use_sources(sources);
+                    }
+                }
                 Mail::Released => {
                     self.parked_until = self.parked_until.map(|until| until.min(self.cx.now));
                 }
@@ -433,6 +485,7 @@ impl Reactor {
     fn report(&self) -> Report {
         let mut report = Report {
             counters: self.counters.clone(),
+            names: self.names().map(Names::counters).unwrap_or_default(),
             rings_in_use: self.cx.buffers.rings_lent() as u64,
             rings_free: self.cx.buffers.rings_left() as u64,
             inboxes_in_use: self.cx.buffers.inboxes_lent() as u64,

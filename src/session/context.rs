@@ -21,7 +21,13 @@ pub trait Net {
 
     /// Asks for a name's addresses; answers that come later come under `token`, none of them after
     /// `deadline`.
-    fn resolve(&mut self, name: &Name, token: Token, deadline: Option<Instant>) -> Asked;
+    fn resolve(
+        &mut self,
+        name: &Name,
+        token: Token,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Asked;
 
     /// Whoever asked under `token` wants no more answers.
     fn forget(&mut self, token: Token);

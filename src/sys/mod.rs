@@ -61,6 +61,21 @@ pub fn configure_system_resolver() {
     }
 }
 
+/// Fills `bytes` with random ones that nobody can foretell (`getrandom(2)`).
+///
+/// Panics where the kernel has none, which is before it has seeded itself and nowhere else.
+pub fn fill_random(bytes: &mut [u8]) {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let rest = &mut bytes[filled..];
+        match syscall!(getrandom(rest.as_mut_ptr().cast(), rest.len(), 0)) {
+            Ok(n) => filled += n as usize,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("no random numbers: {error}"),
+        }
+    }
+}
+
 /// Raises the limit of open descriptors to its hard maximum and returns it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
