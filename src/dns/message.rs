@@ -199,8 +199,14 @@ fn check_question(message: &Message<&[u8]>, question: &Question) -> Result<(), M
 /// What is worth knowing of an answer section.
 #[derive(Default)]
 struct Records<'a> {
-    aliases: Vec<(ParsedName<&'a [u8]>, ParsedName<&'a [u8]>, u32)>,
-    addresses: Vec<(ParsedName<&'a [u8]>, IpAddr, u32)>,
+    aliases: Vec<Record<'a, ParsedName<&'a [u8]>>>,
+    addresses: Vec<Record<'a, IpAddr>>,
+}
+
+struct Record<'a, T> {
+    owner: ParsedName<&'a [u8]>,
+    data: T,
+    ttl: u32,
 }
 
 /// Follows the aliases to addresses, as far as the message leads. `None`: it breaks off.
@@ -208,16 +214,16 @@ fn read_records(message: &Message<&[u8]>, question: &Question) -> Option<Reply> 
     let records = Records::read(message.answer().ok()?, question.family)?;
     let mut owner = message.first_question()?.into_qname();
     let (mut links, mut ttl) = (0, u32::MAX);
-    while let Some((_, alias_of, seconds)) = records.aliases.iter().find(|it| it.0.name_eq(&owner))
-    {
+    while let Some(alias) = records.aliases.iter().find(|it| it.owner.name_eq(&owner)) {
         if links == LINKS_MAX {
             return Some(Reply::Failed);
         }
-        (links, ttl, owner) = (links + 1, ttl.min(*seconds), *alias_of);
+        (links, ttl, owner) = (links + 1, ttl.min(alias.ttl), alias.data);
     }
-    let of_owner = records.addresses.iter().filter(|it| it.0.name_eq(&owner)).take(ADDRESSES_MAX);
-    let ttl = of_owner.clone().fold(ttl, |ttl, it| ttl.min(it.2));
-    let addresses: Vec<IpAddr> = of_owner.map(|it| it.1).collect();
+    let of_owner =
+        records.addresses.iter().filter(|it| it.owner.name_eq(&owner)).take(ADDRESSES_MAX);
+    let ttl = of_owner.clone().fold(ttl, |ttl, it| ttl.min(it.ttl));
+    let addresses: Vec<IpAddr> = of_owner.map(|it| it.data).collect();
     if !addresses.is_empty() {
         return Some(Reply::Addresses { addresses, ttl });
     }
@@ -242,15 +248,16 @@ impl<'a> Records<'a> {
             match record.rtype() {
                 Rtype::CNAME => {
                     let alias = record.to_record::<Cname<_>>().ok()??;
-                    records.aliases.push((owner, alias.data().cname().deref_octets(), ttl));
+                    let data = alias.data().cname().deref_octets();
+                    records.aliases.push(Record { owner, data, ttl });
                 }
                 Rtype::A if family == Family::V4 => {
-                    let ip = record.to_record::<A>().ok()??.data().addr();
-                    records.addresses.push((owner, ip.into(), ttl));
+                    let data = record.to_record::<A>().ok()??.data().addr().into();
+                    records.addresses.push(Record { owner, data, ttl });
                 }
                 Rtype::AAAA if family == Family::V6 => {
-                    let ip = record.to_record::<Aaaa>().ok()??.data().addr();
-                    records.addresses.push((owner, ip.into(), ttl));
+                    let data = record.to_record::<Aaaa>().ok()??.data().addr().into();
+                    records.addresses.push(Record { owner, data, ttl });
                 }
                 _ => {}
             }

@@ -119,7 +119,7 @@ impl Reactor {
         let now = Instant::now();
         let resolver = match setup.resolver {
             Lookups::Own(sources) => {
-                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now))
+                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now).into())
             }
             Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
         };

@@ -31,7 +31,7 @@ pub(super) struct Outside {
 /// Who knows what names mean.
 pub(super) enum Resolver {
     /// We do.
-    Own(Names),
+    Own(Box<Names>),
     /// The system's resolver, on the offload threads.
     System(Pool, Arc<Mailbox>),
 }
