@@ -70,6 +70,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Clients closed at once because the listener's `clients` does not name them.
     pub clients_denied: u64,
+    /// Clients closed at once because they have as many sessions or handshakes as they may.
+    pub clients_over_limit: u64,
     /// Failed accepts other than for want of descriptors or memory.
     pub accept_errors: u64,
     /// How often the listeners were parked, at the session limit or out of descriptors.
@@ -115,12 +117,19 @@ impl Report {
     }
 }
 
-/// The whole process in one line of `key=value`, from its reactors' reports.
-pub struct Summary<'a>(pub &'a [Report]);
+/// The whole process in one line of `key=value`.
+pub struct Summary<'a> {
+    /// What its reactors have counted.
+    pub reactors: &'a [Report],
+    /// Lines of the log that were not written.
+    pub log_dropped: u64,
+    /// Lines of the access log that were not written.
+    pub access_dropped: u64,
+}
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |of: &dyn Fn(&Report) -> u64| self.0.iter().map(of).sum::<u64>();
+        let sum = |of: &dyn Fn(&Report) -> u64| self.reactors.iter().map(of).sum::<u64>();
         write!(f, "counters accepted={}", sum(&|it| it.counters.accepted))?;
         write!(f, " open={}", sum(&Report::open))?;
         for (place, stage) in Stage::ALL.into_iter().enumerate() {
@@ -132,13 +141,16 @@ impl fmt::Display for Summary<'_> {
         write!(f, " bytes_up={}", sum(&|it| it.counters.bytes.up))?;
         write!(f, " bytes_down={}", sum(&|it| it.counters.bytes.down))?;
         write!(f, " clients_denied={}", sum(&|it| it.counters.clients_denied))?;
+        let over_limit = sum(&|it| it.counters.clients_over_limit);
+        write!(f, " clients_over_limit={over_limit}")?;
         write!(f, " accept_errors={}", sum(&|it| it.counters.accept_errors))?;
         write!(f, " parks={}", sum(&|it| it.counters.parks))?;
         write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;
         write!(f, " rings_free={}", sum(&|it| it.rings_free))?;
         write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
+        write!(f, " log_dropped={} access_dropped={}", self.log_dropped, self.access_dropped)?;
         f.write_str(" load=")?;
-        for (place, report) in self.0.iter().enumerate() {
+        for (place, report) in self.reactors.iter().enumerate() {
             write!(f, "{}{}", if place == 0 { "" } else { "," }, report.open())?;
         }
         Ok(())
@@ -157,7 +169,8 @@ mod tests {
         one.counters.count_end(Outcome::Finished, Traffic { up: 1, down: 2 });
         let mut other = one.clone();
         other.counters.count_end(Outcome::Noise, Traffic::default());
-        let line = Summary(&[one, other]).to_string();
+        let line =
+            Summary { reactors: &[one, other], log_dropped: 5, access_dropped: 0 }.to_string();
         let fields: Vec<_> = line.split(' ').collect();
         for expected in [
             "accepted=20",
@@ -168,6 +181,8 @@ mod tests {
             "bytes_up=2",
             "bytes_down=4",
             "rings_in_use=4",
+            "log_dropped=5",
+            "access_dropped=0",
             "load=3,3",
         ] {
             assert!(fields.contains(&expected), "{expected} is missing in: {line}");

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["sys", "outcome", "token"],
     &["config", "logging", "metrics"],
-    &["proto"],
-    &["auth", "policy", "relay", "offload"],
+    &["proto", "dns"],
+    &["auth", "policy", "relay", "offload", "access"],
     &["session"],
     &["reactor"],
     &["process"],

@@ -8,6 +8,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::access::AccessLog;
 use crate::logging::LogWriter;
 use crate::metrics::{Report, Summary};
 use crate::process::Error;
@@ -70,7 +71,16 @@ impl Gateway {
         Ok(())
     }
 
-    pub(super) fn run(mut self) -> Result<(), Error> {
+    /// Serves until every reactor has ended, or one must not have.
+    pub(super) fn run(mut self, access_log: &AccessLog) -> Result<(), Error> {
+        let ended = self.watch(access_log);
+        access_log.finish();
+        ended?;
+        self.say_counters(&self.reports, access_log);
+        Ok(())
+    }
+
+    fn watch(&mut self, access_log: &AccessLog) -> Result<(), Error> {
         let mut events = Events::with_capacity(8);
         loop {
             while let Ok(report) = self.ended.receiver.try_recv() {
@@ -79,24 +89,22 @@ impl Gateway {
             }
             let patience = self.over_at.map(|at| at.saturating_duration_since(Instant::now()));
             if self.reports.len() == self.reactors.len() {
-                break;
+                return Ok(());
             }
             if patience == Some(Duration::ZERO) {
                 log::error!("a reactor does not end: leaving it");
-                break;
+                return Ok(());
             }
             match self.poll.poll(&mut events, patience) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 polled => polled.map_err(|it| Error::System("wait for signals", it))?,
             }
             let signals: Vec<i32> = self.signals.pending().collect();
-            signals.into_iter().for_each(|signal| self.handle_signal(signal));
+            signals.into_iter().for_each(|signal| self.handle_signal(signal, access_log));
         }
-        self.log.say(&Summary(&self.reports).to_string());
-        Ok(())
     }
 
-    fn handle_signal(&mut self, signal: i32) {
+    fn handle_signal(&mut self, signal: i32, access_log: &AccessLog) {
         match signal {
             SIGTERM | SIGINT if self.over_at.is_none() => {
                 self.stop(Instant::now() + self.drain);
@@ -104,11 +112,14 @@ impl Gateway {
                 log::info!("stopping: sessions may go on for {drain}; a second signal ends them");
             }
             SIGTERM | SIGINT => self.stop(Instant::now()),
-            SIGUSR1 => self.log.say(&Summary(&self.ask_reactors()).to_string()),
-            _ => {
-                log::info!("nothing is re-read on this signal: restart to change the configuration")
-            }
+            SIGUSR1 => self.say_counters(&self.ask_reactors(), access_log),
+            _ => access_log.reopen(),
         }
+    }
+
+    fn say_counters(&self, reactors: &[Report], access_log: &AccessLog) {
+        let (log_dropped, access_dropped) = (self.log.dropped(), access_log.dropped());
+        self.log.say(&Summary { reactors, log_dropped, access_dropped }.to_string());
     }
 
     fn stop(&mut self, until: Instant) {

@@ -12,14 +12,16 @@ use std::sync::Arc;
 
 use self::gateway::Gateway;
 pub use self::plan::Plan;
+use crate::access::AccessLog;
 use crate::auth::UsersError;
 use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
-use crate::policy::SessionLimit;
+use crate::policy::{ClientLimits, Host, SessionLimit, Targets};
 use crate::reactor::Setup;
 use crate::relay::RING_BYTES;
 use crate::session::Terms;
+use crate::sys;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
 const RESOLVER_THREADS: usize = 16;
@@ -41,6 +43,8 @@ pub enum Error {
     },
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The access log cannot be opened.
+    AccessLog(config::AccessLog, io::Error),
     /// The system refused something else.
     System(&'static str, io::Error),
 }
@@ -50,7 +54,10 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Config(_) | Error::Users(_) => config::Error::EXIT_STATUS,
-            Error::Descriptors { .. } | Error::Listen(..) | Error::System(..) => 1,
+            Error::Descriptors { .. }
+            | Error::Listen(..)
+            | Error::AccessLog(..)
+            | Error::System(..) => 1,
         }
     }
 }
@@ -80,6 +87,9 @@ impl fmt::Display for Error {
                     _ => Ok(()),
                 }
             }
+            Error::AccessLog(place, error) => {
+                write!(f, "cannot open the access log {place}: {error}")
+            }
             Error::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -101,13 +111,29 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
-    let terms = Arc::new(Terms { users: plan.users, timeout, listeners, limit });
+    let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
+    let config::Limits { sessions_per_client, handshakes_per_client, .. } = plan.config.limit;
+    let clients = Arc::new(ClientLimits::new(sessions_per_client, handshakes_per_client));
+    let terms = Arc::new(Terms { users: plan.users, timeout, targets, limit, clients });
+    let addresses = sys::local_addresses()
+        .map_err(|it| Error::System("list the addresses of this host", it))?;
+    let host = Arc::new(Host { listeners, addresses });
+    let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
+        .map_err(|it| Error::AccessLog(plan.config.access_log.clone(), it))?;
     let shares = addresses::listen(groups, plan.cpus.len())?;
-    for (&cpu, listeners) in plan.cpus.iter().zip(shares) {
-        let setup =
-            Setup { listeners, terms: Arc::clone(&terms), rings_max, resolvers: resolvers.clone() };
+    let parts = plan.cpus.iter().zip(shares.into_iter().zip(sinks));
+    for (index, (&cpu, (listeners, sink))) in parts.enumerate() {
+        let setup = Setup {
+            index: index as u16,
+            listeners,
+            terms: Arc::clone(&terms),
+            host: Arc::clone(&host),
+            rings_max,
+            resolvers: resolvers.clone(),
+            sink,
+        };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
-    addresses::announce(&terms.listeners);
-    gateway.run()
+    addresses::announce(&host.listeners);
+    gateway.run(&access_log)
 }

@@ -1,20 +1,21 @@
 use std::io;
 use std::mem;
-use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use mio::{Registry, Waker};
 
+use crate::dns::Answer;
 use crate::metrics::Report;
-use crate::outcome::Refusal;
 use crate::token::{Role, Token};
 
 /// What another thread tells a reactor.
 pub enum Mail {
-    /// A name's addresses, for whoever asked under this token.
-    Answer(Token, Result<Vec<IpAddr>, Refusal>),
+    /// What a name means, for whoever asked under this token.
+    Answer(Token, Answer),
+    /// A place for a session was given back while you waited for one.
+    Released,
     /// Send your counters here.
     Report(Sender<Report>),
     /// Take no new clients, let sessions finish until this time, reset the rest, then end.
@@ -27,7 +28,8 @@ pub enum Mail {
 /// A reactor's mail: a queue on the cold path, and the waker that announces it.
 ///
 /// What can be in it is bounded by who writes: a thread of the offload pool one answer at a time
-/// for a session that still waits or did, the main thread one letter a signal.
+/// for a session that still waits or did, the main thread one letter a signal, and a release one
+/// letter each time the reactor waits for it.
 pub struct Mailbox {
     mail: Mutex<Vec<Mail>>,
     waker: Waker,

@@ -10,11 +10,12 @@ mod mailbox;
 mod net;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -25,10 +26,12 @@ pub use self::listener::{BACKLOG, Group, Listener};
 pub use self::mailbox::{Mail, Mailbox};
 use self::net::{INTERESTS, Outside};
 use self::timers::Timers;
+use crate::access::{Record, Sink};
+use crate::logging::Throttle;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
 use crate::outcome::{Outcome, is_exhaustion};
-use crate::policy::{self, Place};
+use crate::policy::{self, Bell, Host, Place, Presence};
 use crate::proto::canonical;
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
@@ -43,33 +46,45 @@ const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
 /// What a reactor is made of.
 pub struct Setup {
+    /// Which of the reactors it is.
+    pub index: u16,
     /// Its share of each listening address.
     pub listeners: Vec<Listener>,
     /// What sessions must know of the configuration.
     pub terms: Arc<Terms>,
+    /// What is known of the host we run on.
+    pub host: Arc<Host>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
     /// Where names are resolved.
     pub resolvers: Pool,
+    /// Where sessions that have ended are recorded.
+    pub sink: Sink,
 }
 
 /// One core's event loop, and everything its sessions share.
 pub struct Reactor {
+    index: u16,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
+    /// Wakes it when a place for a session is given back anywhere.
+    bell: Bell,
     sessions: Slab<Entry>,
     cx: Context<Outside>,
     timers: Timers,
     due: Vec<usize>,
     ready: VecDeque<Token>,
     counters: Counters,
+    sink: Sink,
     service: Service,
 }
 
 struct Entry {
     session: Session<TcpStream>,
+    /// How it counts against what its client may have.
+    presence: Presence,
     /// Its place below the session limit, for as long as it is there.
     _place: Place,
     /// Whether it stands in the ready queue.
@@ -95,19 +110,22 @@ impl Reactor {
             mailbox: Arc::clone(&mailbox),
             resolvers: setup.resolvers,
         };
-        let now = Instant::now();
+        let (now, rung) = (Instant::now(), Arc::clone(&mailbox));
         let mut reactor = Reactor {
+            index: setup.index,
             poll,
             mailbox,
             listeners: setup.listeners,
             parked_until: None,
+            bell: Arc::new(move || rung.post(Mail::Released)),
             // All of it now: growing would move every session in one tick.
             sessions: Slab::with_capacity(setup.terms.limit.max()),
-            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms),
+            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms, setup.host),
             timers: Timers::new(now),
             due: Vec::new(),
             ready: VecDeque::new(),
             counters: Counters::default(),
+            sink: setup.sink,
             service: Service::Open,
         };
         reactor.register_listeners()?;
@@ -195,6 +213,9 @@ impl Reactor {
                 // Whoever asked may have given up waiting.
                 Mail::Report(to) => drop(to.send(self.report())),
                 Mail::Stop { until } => self.begin_stop(until),
+                Mail::Released => {
+                    self.parked_until = self.parked_until.map(|until| until.min(self.cx.now));
+                }
             }
         }
     }
@@ -209,7 +230,11 @@ impl Reactor {
         let turn = act(&mut entry.session, &mut self.cx);
         match turn {
             Turn::End(outcome) => return self.reap(slot, outcome),
-            Turn::Wait => {}
+            _ if entry.session.is_negotiating() => {}
+            _ => entry.presence.handshake_over(),
+        }
+        match turn {
+            Turn::End(_) | Turn::Wait => {}
             Turn::Yield if entry.ready => {}
             Turn::Yield => {
                 entry.ready = true;
@@ -226,11 +251,10 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
-        let traffic = entry.session.close(&mut self.cx.buffers);
-        self.counters.count_end(outcome, traffic);
-        if self.parked_until.is_some() {
-            self.parked_until = Some(self.cx.now);
-        }
+        let record =
+            Record { outcome, ended: SystemTime::now(), ..entry.session.close(&mut self.cx) };
+        self.counters.count_end(outcome, record.traffic);
+        self.sink.push(record);
     }
 
     fn abort(&mut self, slot: usize, outcome: Outcome) {
@@ -256,13 +280,20 @@ impl Reactor {
             if !self.listeners[index].ready {
                 break;
             }
-            let Some(place) = self.cx.terms.limit.take() else { return false };
+            let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
+                self.tell_parked(&"all sessions that may be open are");
+                return false;
+            };
             match self.listeners[index].accept() {
                 Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.listeners[index].ready = false;
                 }
-                Err(error) if is_exhaustion(&error) => return false,
+                Err(error) if is_exhaustion(&error) => {
+                    self.cx.terms.limit.ring_at_release(&self.bell);
+                    self.tell_parked(&error);
+                    return false;
+                }
                 // A client that is gone already, or an error that was its connection's.
                 Err(_) => failures += 1,
             }
@@ -273,10 +304,17 @@ impl Reactor {
 
     /// Makes a session of a client that may have one.
     fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr, place: Place) {
-        if !policy::admits_client(&self.listeners[listener].clients, canonical(peer.ip())) {
+        let Listener { address, number, clients, .. } = &self.listeners[listener];
+        let (address, number) = (*address, *number);
+        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
+        if !policy::admits_client(clients, peer.ip()) {
             self.counters.clients_denied += 1;
             return;
         }
+        let Ok(presence) = self.cx.terms.clients.admit(peer.ip()) else {
+            self.counters.clients_over_limit += 1;
+            return;
+        };
         let vacancy = self.sessions.vacant_entry();
         let slot = vacancy.key();
         let token = self.cx.token(Role::Client, slot);
@@ -285,11 +323,12 @@ impl Reactor {
             self.counters.accept_errors += 1;
             return;
         }
-        let session = Session::new(client, token, &self.cx);
+        let record = Record::new(self.index, self.counters.accepted, address, peer);
+        let session = Session::new(client, token, record, number, &self.cx);
         if let Some(when) = session.wake_at() {
             self.timers.set(slot, when);
         }
-        vacancy.insert(Entry { session, _place: place, ready: false });
+        vacancy.insert(Entry { session, presence, _place: place, ready: false });
         self.counters.accepted += 1;
     }
 
@@ -325,6 +364,13 @@ impl Reactor {
             if let Err(error) = listener.deregister(self.poll.registry()) {
                 log::warn!("cannot park a listener: {error}");
             }
+        }
+    }
+
+    fn tell_parked(&self, why: &dyn fmt::Display) {
+        static PARKED: Throttle = Throttle::new();
+        if let Some(before) = PARKED.allow(self.cx.now) {
+            log::warn!("new clients wait: {why} (and {before} times since the last such line)");
         }
     }
 
@@ -408,6 +454,6 @@ mod tests {
     /// An idle session is this, two kernel sockets, and a timer's node: nothing is behind a pointer.
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Entry>() <= 320, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 704, "{} bytes", size_of::<Entry>());
     }
 }

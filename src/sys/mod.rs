@@ -11,6 +11,10 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+mod interfaces;
+
+pub use interfaces::local_addresses;
+
 /// Calls a libc function that reports failure by -1 and `errno`.
 macro_rules! syscall {
     ($function:ident($($argument:expr),* $(,)?)) => {{
@@ -77,6 +81,12 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     syscall!(ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes))?;
     Ok(bytes as usize)
+}
+
+/// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of killing the process by SIGXFSZ.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn empty_cpu_set() -> libc::cpu_set_t {
