@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up, as `src/lib.rs` draws them: a module uses those below it, and
 /// itself.
-const LAYERS: [&[&str]; 8] = [
-    &["sys", "outcome", "token"],
+const LAYERS: [&[&str]; 9] = [
+    &["sys", "outcome", "token", "timers"],
     &["config", "logging", "metrics"],
-    &["proto", "dns"],
+    &["proto"],
+    &["dns"],
     &["auth", "policy", "relay", "offload", "access"],
     &["session"],
     &["reactor"],

@@ -3,8 +3,6 @@
 //! A tick takes events first, then the sessions that had yielded, then deadlines. Everything in a
 //! tick is bounded, so that nobody waits for somebody else's work.
 
-pub mod timers;
-
 mod listener;
 mod mailbox;
 mod net;
@@ -25,7 +23,6 @@ use slab::Slab;
 pub use self::listener::{BACKLOG, Group, Listener};
 pub use self::mailbox::{Mail, Mailbox};
 use self::net::{INTERESTS, Outside};
-use self::timers::Timers;
 use crate::access::{Record, Sink};
 use crate::logging::Throttle;
 use crate::metrics::{Counters, Report};
@@ -35,6 +32,7 @@ use crate::policy::{self, Bell, Host, Place, Presence};
 use crate::proto::canonical;
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
+use crate::timers::Timers;
 use crate::token::{Role, Token};
 
 /// How many clients are accepted from one listener before the sessions have their turn.
