@@ -139,7 +139,12 @@ fn a_session_at_full_speed_leaves_a_thousand_others_their_turn() {
         .collect();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| while !over.load(Ordering::Relaxed) && hot.read_at_most(65536).len() > 0 {});
+        scope.spawn(|| {
+            let mut last = hot.read_at_most(65536);
+            while !last.is_empty() && !over.load(Ordering::Relaxed) {
+                last = hot.read_at_most(65536);
+            }
+        });
         for _ in 0..3 {
             let hot_before = taken.load(Ordering::Relaxed);
             for (client, _) in &others {
