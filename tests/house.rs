@@ -107,3 +107,19 @@ fn nothing_is_left_behind() {
         }
     }
 }
+
+/// A client that could foresee where a table puts what it sends could make every look-up slow.
+#[test]
+fn every_table_is_hashed_with_a_seed() {
+    let guessable = ["BuildHasherDefault", "with_hasher(", "DefaultHasher::new", "Fnv", "FxHash"];
+    for Source { path, text, .. } in sources() {
+        for word in guessable {
+            assert!(!text.contains(word), "{} holds {word}", path.display());
+        }
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = fs::read_to_string(manifest).unwrap();
+    for hasher in ["fnv", "fxhash", "rustc-hash", "nohash"] {
+        assert!(!manifest.contains(hasher), "Cargo.toml names {hasher}");
+    }
+}
