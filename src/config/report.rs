@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Config;
 use super::schema::{Form, KEYS, Shown};
+use super::value::show_text;
 
 /// What `ringsocks check` prints: every key with its effective value, users by name only.
 impl fmt::Display for Config {
@@ -33,7 +34,8 @@ impl Config {
         if self.users.is_empty() {
             return writeln!(f, "users = {{}} # no password is asked for");
         }
-        let names: Vec<_> = self.users.keys().map(|name| format!("{name:?} = \"***\"")).collect();
+        let names: Vec<_> =
+            self.users.keys().map(|name| format!("{} = \"***\"", show_text(name))).collect();
         writeln!(f, "users = {{ {} }}", names.join(", "))
     }
 
