@@ -26,7 +26,7 @@
 //! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets | resolver sockets, UDP batches |
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
 //! | [`auth`] · [`policy`] · [`relay`] · [`offload`] | who is it · may it · move bytes · blocking work | hashes, PAM, GSSAPI · rules · splice, sealing |
-//! | [`proto`] | bytes ⇄ values: no socket, no clock | dns, UDP headers |
+//! | [`proto`] · [`dns`] | bytes ⇄ values, questions ⇄ answers: no socket, no clock | UDP headers |
 //! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | access log |
 //! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
 //!
@@ -83,6 +83,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod dns;
 pub mod logging;
 pub mod metrics;
 pub mod offload;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::outcome::Refusal;
+use crate::dns::{Answer, Failure};
 use crate::sys;
 
 /// A job, which says its result by itself.
@@ -108,11 +108,19 @@ impl Shared {
     }
 }
 
-/// The addresses the system's resolver (`getaddrinfo(3)`) knows for a name, in its order.
-pub fn resolve(name: &str) -> Result<Vec<IpAddr>, Refusal> {
-    let addresses = (name, 0).to_socket_addrs().map_err(|_| Refusal::HostUnreachable)?;
-    let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
-    if addresses.is_empty() { Err(Refusal::HostUnreachable) } else { Ok(addresses) }
+/// What the system's resolver (`getaddrinfo(3)`) knows of a name, in its order.
+pub fn resolve(name: &str) -> Answer {
+    match (name, 0).to_socket_addrs() {
+        Ok(addresses) => {
+            let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+            match addresses.is_empty() {
+                false => Answer::Addresses { addresses, more: false },
+                true => Answer::Failed(Failure::NoAddress),
+            }
+        }
+        // It does not tell an unknown name from a server in trouble.
+        Err(_) => Answer::Failed(Failure::NotFound),
+    }
 }
 
 #[cfg(test)]
@@ -179,12 +187,14 @@ mod tests {
 
     #[test]
     fn the_hosts_file_is_asked() {
-        let addresses = resolve("localhost").unwrap();
+        let Answer::Addresses { addresses, more: false } = resolve("localhost") else {
+            panic!("localhost has addresses");
+        };
         assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
     }
 
     #[test]
     fn a_name_that_does_not_exist_is_an_unreachable_host() {
-        assert_eq!(resolve("no-such-name.invalid"), Err(Refusal::HostUnreachable));
+        assert_eq!(resolve("no-such-name.invalid"), Answer::Failed(Failure::NotFound));
     }
 }

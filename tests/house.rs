@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["sys", "outcome", "token"],
     &["config", "logging", "metrics"],
-    &["proto"],
+    &["proto", "dns"],
     &["auth", "policy", "relay", "offload"],
     &["session"],
     &["reactor"],

@@ -5,8 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-
 use super::error::{Error, Problem};
 use super::flags::{parse_login, parse_text};
 use super::listen::{self, Listen};
@@ -19,6 +17,9 @@ pub(super) const CONFIG: &str = "RINGSOCKS_CONFIG";
 const USER: &str = "RINGSOCKS_USER";
 const USERS_PREFIX: &str = "RINGSOCKS_USERS_";
 const LISTEN_CLIENTS: &str = "RINGSOCKS_LISTEN_CLIENTS";
+const LISTEN_TARGETS: &str = "RINGSOCKS_LISTEN_TARGETS";
+/// The names of no key.
+const OTHERS: [&str; 4] = [CONFIG, USER, LISTEN_CLIENTS, LISTEN_TARGETS];
 
 /// The variables that are ours, by name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -52,9 +53,9 @@ impl Environment {
         for (name, value) in &self.0 {
             let key = KEYS.iter().find(|key| key.variable() == *name);
             match key.map(|key| &key.form) {
-                Some(Form::Value { set, .. }) => parse_text(value)
-                    .and_then(|text| set(layer, Value::Word(text)))
-                    .map_err(|problem| at(name, problem).showing_value(value))?,
+                Some(Form::Value { set, .. }) => {
+                    read_value(name, value, |word| set(layer, word))?;
+                }
                 Some(Form::Listen) => layer.listen = Some(read_listeners(name, value)?),
                 Some(Form::Users) | None if name.starts_with(USERS_PREFIX) || name == USER => {
                     let (user, password) =
@@ -62,18 +63,19 @@ impl Environment {
                     schema::add_user(&mut users, user, password)
                         .map_err(|problem| at(name, problem))?;
                 }
-                _ if name == CONFIG || name == LISTEN_CLIENTS => {}
+                _ if name == CONFIG => {}
+                // A variable has no way to tell one listener from another.
+                _ if name == LISTEN_CLIENTS => {
+                    layer.clients = Some(read_value(name, value, |word| word.to_clients())?);
+                }
+                _ if name == LISTEN_TARGETS => {
+                    layer.targets = Some(read_value(name, value, |word| word.to_targets())?);
+                }
                 _ => return Err(unknown(name)),
             }
         }
         if !users.is_empty() {
             layer.users = Some(users);
-        }
-        if let Some(value) = self.0.get(LISTEN_CLIENTS) {
-            let clients = read_clients(value)?;
-            for listen in layer.listen.get_or_insert_with(schema::default_listeners) {
-                listen.clients.clone_from(&clients);
-            }
         }
         Ok(())
     }
@@ -89,22 +91,20 @@ fn read_listeners(name: &str, value: &OsStr) -> Result<Vec<Listen>, Error> {
     for word in text.split(',').map(str::trim) {
         Value::Word(word)
             .to_address()
-            .and_then(|address| {
-                listen::add(&mut listeners, Listen { address, clients: Vec::new() })
-            })
+            .and_then(|address| listen::add(&mut listeners, Listen::at(address)))
             .map_err(|problem| at(name, problem).showing_value(OsStr::new(word)))?;
     }
     Ok(listeners)
 }
 
-/// The clients of every listener there is: a variable has no way to tell one from another.
-fn read_clients(value: &OsStr) -> Result<Vec<IpNet>, Error> {
-    let at = |problem| at(LISTEN_CLIENTS, problem);
-    let text = parse_text(value).map_err(|problem| at(problem).showing_value(value))?;
-    let networks = text.split(',').map(str::trim).map(|word| {
-        listen::parse_network(word).map_err(|problem| at(problem).showing_value(OsStr::new(word)))
-    });
-    networks.collect()
+fn read_value<T>(
+    name: &str,
+    value: &OsStr,
+    read: impl FnOnce(Value<'_>) -> Result<T, Problem>,
+) -> Result<T, Error> {
+    parse_text(value)
+        .and_then(|text| read(Value::Word(text)))
+        .map_err(|problem| at(name, problem).showing_value(value))
 }
 
 /// Either one login in `RINGSOCKS_USER`, or the password of the user the variable's name ends with.
@@ -126,8 +126,7 @@ fn unknown(name: &str) -> Error {
             ),
         );
     }
-    let known =
-        KEYS.iter().map(Key::variable).chain([CONFIG, USER, LISTEN_CLIENTS].map(str::to_owned));
+    let known = KEYS.iter().map(Key::variable).chain(OTHERS.map(str::to_owned));
     let known: Vec<_> = known.collect();
     let users = format!("{USERS_PREFIX}NAME=plain:PASSWORD");
     let hint = match schema::nearest(

@@ -26,9 +26,13 @@ impl Error {
         Error { place: printable(&place.to_string()), problem, excerpt: None }
     }
 
-    /// Shows the value itself, for places that are not in a file.
+    /// Shows the value itself, or the word of it that is wrong, for places that are not in a file.
     pub(super) fn showing_value(mut self, value: &OsStr) -> Error {
-        let text = printable(&value.to_string_lossy());
+        let text = value.to_string_lossy();
+        let text = printable(match self.problem.item {
+            Some(index) => text.split(',').nth(index).unwrap_or_default().trim(),
+            None => &text,
+        });
         self.excerpt = Some(Box::new(Excerpt { number: String::new(), text, marked: 0..0 }));
         self
     }
@@ -68,15 +72,25 @@ impl fmt::Display for Error {
 pub(super) struct Problem {
     message: String,
     hint: Option<String>,
+    /// Which item of a list it is about, if it is about one.
+    item: Option<usize>,
 }
 
 impl Problem {
     pub(super) fn new(message: impl Into<String>) -> Problem {
-        Problem { message: message.into(), hint: None }
+        Problem { message: message.into(), hint: None, item: None }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
         Problem { hint: Some(hint.into()), ..self }
+    }
+
+    pub(super) fn in_item(self, index: usize) -> Problem {
+        Problem { item: Some(index), ..self }
+    }
+
+    pub(super) fn item(&self) -> Option<usize> {
+        self.item
     }
 }
 

@@ -62,8 +62,7 @@ impl Source<'_> {
         for (name, item) in in_file_order(entries) {
             match schema::find(table, name.get_ref()).map(|key| &key.form) {
                 Some(Form::Value { set, .. }) => {
-                    set(layer, to_value(item))
-                        .map_err(|problem| self.error(item.span(), problem))?;
+                    self.read_value(item, |value| set(layer, value))?;
                 }
                 Some(Form::Users) => layer.users = Some(self.read_users(name, item)?),
                 Some(Form::Listen) => layer.listen = Some(self.read_listeners(item)?),
@@ -100,7 +99,7 @@ impl Source<'_> {
     }
 
     fn read_listeners(&self, item: &Item) -> Result<Vec<Listen>, Error> {
-        let meant = "a [[listen]] table with `address` and, if you like, `clients`";
+        let meant = "a [[listen]] table with `address` and, if you like, `clients`, `targets`";
         let DeValue::Array(tables) = item.get_ref() else {
             let problem = to_value(item).wrong_type("[[listen]] tables", meant);
             return Err(self.error(item.span(), problem));
@@ -127,15 +126,14 @@ impl Source<'_> {
         entries: &DeTable,
         listeners: &mut Vec<Listen>,
     ) -> Result<(), Error> {
-        let (mut address, mut clients) = (None, Vec::new());
+        let (mut address, mut clients, mut targets) = (None, Vec::new(), None);
         for (name, item) in in_file_order(entries) {
-            let at_item = |problem| self.error(item.span(), problem);
             match name.get_ref().as_ref() {
                 "address" => {
-                    let parsed = to_value(item).to_address().map_err(at_item)?;
-                    address = Some((parsed, item.span()));
+                    address = Some((self.read_value(item, |it| it.to_address())?, item.span()));
                 }
-                "clients" => clients = self.read_networks(item)?,
+                "clients" => clients = self.read_value(item, |it| it.to_clients())?,
+                "targets" => targets = Some(self.read_value(item, |it| it.to_targets())?),
                 _ => return Err(self.unknown_key("listen", LISTEN_KEYS.to_vec(), name)),
             }
         }
@@ -143,26 +141,24 @@ impl Source<'_> {
             let problem = Problem::new("this [[listen]] has no `address`").hint(value::ADDRESS);
             return Err(self.error(span, problem));
         };
-        listen::add(listeners, Listen { address, clients })
+        listen::add(listeners, Listen { address, clients, targets })
             .map_err(|problem| self.error(span, problem))
     }
 
-    fn read_networks(&self, item: &Item) -> Result<Vec<ipnet::IpNet>, Error> {
-        let meant = "clients = [\"10.0.0.0/8\", \"192.0.2.1\"]";
-        let DeValue::Array(items) = item.get_ref() else {
-            let problem = to_value(item).wrong_type("a list of networks", meant);
-            return Err(self.error(item.span(), problem));
+    /// Reads a value; an error points to it, or to the item of it that is wrong.
+    fn read_value<T>(
+        &self,
+        item: &Item,
+        read: impl FnOnce(Value<'_>) -> Result<T, Problem>,
+    ) -> Result<T, Error> {
+        let DeValue::Array(list) = item.get_ref() else {
+            return read(to_value(item)).map_err(|problem| self.error(item.span(), problem));
         };
-        items
-            .iter()
-            .map(|item| {
-                match item.get_ref() {
-                    DeValue::String(text) => listen::parse_network(text),
-                    _ => Err(to_value(item).wrong_type("a string", value::NETWORK)),
-                }
-                .map_err(|problem| self.error(item.span(), problem))
-            })
-            .collect()
+        let values: Vec<_> = list.iter().map(to_value).collect();
+        read(Value::List(&values)).map_err(|problem| {
+            let wrong = problem.item().and_then(|index| list.get(index)).unwrap_or(item);
+            self.error(wrong.span(), problem)
+        })
     }
 
     fn not_a_table(&self, name: &Name, item: &Item) -> Error {

@@ -74,11 +74,19 @@ pub(super) struct Flags {
     #[arg(long, value_name = "LIST")]
     cpus: Option<OsString>,
 
+    /// Ask these DNS servers, IP or IP:PORT by comma; or system: whoever the C library asks
+    #[arg(long, value_name = "SERVERS")]
+    resolver: Option<OsString>,
+
     /// How long sessions may go on when told to stop, such as 30s
     #[arg(long, value_name = "DURATION")]
     drain: Option<OsString>,
 
-    /// What to log: off, error, warn, info, debug or trace
+    /// Where every session leaves its line: stdout, off or a file
+    #[arg(long, value_name = "WHERE")]
+    access_log: Option<OsString>,
+
+    /// What to log of operations: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log: Option<OsString>,
 
@@ -97,7 +105,9 @@ impl Flags {
         let values = [
             ("workers", &self.workers),
             ("cpus", &self.cpus),
+            ("resolver", &self.resolver),
             ("drain", &self.drain),
+            ("access_log", &self.access_log),
             ("log", &self.log),
         ];
         for (name, value) in values {
@@ -122,9 +132,7 @@ impl Flags {
         for value in &self.listen {
             parse_text(value)
                 .and_then(|text| Value::Word(text).to_address())
-                .and_then(|address| {
-                    listen::add(&mut listeners, Listen { address, clients: Vec::new() })
-                })
+                .and_then(|address| listen::add(&mut listeners, Listen::at(address)))
                 .map_err(|problem| at("listen", problem).showing_value(value))?;
         }
         Ok(listeners)
@@ -151,7 +159,7 @@ fn set(layer: &mut Layer, name: &str, value: &OsStr) -> Result<(), Error> {
 }
 
 fn at(name: &str, problem: Problem) -> Error {
-    Error::at(format!("flag --{name}"), problem)
+    Error::at(format!("flag --{}", name.replace('_', "-")), problem)
 }
 
 /// The text of a variable or flag.

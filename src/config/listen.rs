@@ -6,15 +6,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::error::Problem;
+use super::targets::TargetRule;
 use super::value;
 
-/// One `[[listen]]`: an address and who may connect to it.
+/// One `[[listen]]`: an address, who may connect to it, and to what from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Where.
     pub address: ListenAddress,
     /// The networks clients may come from; everyone may if it is empty.
     pub clients: Vec<IpNet>,
+    /// What they may connect to, never empty; if `None`, clients on this host may connect to
+    /// everything, others to what is public.
+    pub targets: Option<Vec<TargetRule>>,
+}
+
+impl Listen {
+    pub(super) fn at(address: ListenAddress) -> Listen {
+        Listen { address, clients: Vec::new(), targets: None }
+    }
 }
 
 /// The shapes a listen address is written in. Port 0 is the kernel's choice.
@@ -96,7 +106,7 @@ pub(super) fn add(list: &mut Vec<Listen>, new: Listen) -> Result<(), Problem> {
 /// Reads a network; a bare address is the network of itself.
 pub(super) fn parse_network(text: &str) -> Result<IpNet, Problem> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        return refuse_mapped_network(IpNet::from(address));
     }
     let Some((address, prefix)) = text.split_once('/') else {
         return Err(Problem::new("this is not an IP address").hint(value::NETWORK));
@@ -117,7 +127,7 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Problem> {
         return Err(Problem::new(format!("{address} is not the start of a network of /{prefix}"))
             .hint(format!("\"{}\" for the network, \"{address}\" for it alone", network.trunc())));
     }
-    Ok(network)
+    refuse_mapped_network(network)
 }
 
 fn parse_port(text: &str) -> Result<u16, Problem> {
@@ -126,13 +136,24 @@ fn parse_port(text: &str) -> Result<u16, Problem> {
 }
 
 /// Our IPv6 sockets take IPv6 only, so an IPv4-mapped address could not be bound.
-fn refuse_mapped(address: SocketAddr) -> Result<SocketAddr, Problem> {
+pub(super) fn refuse_mapped(address: SocketAddr) -> Result<SocketAddr, Problem> {
     match address.ip().to_canonical() {
         IpAddr::V4(v4) if address.is_ipv6() => {
             Err(Problem::new("this is an IPv4 address written as IPv6")
                 .hint(format!("\"{v4}:{}\"", address.port())))
         }
         _ => Ok(address),
+    }
+}
+
+/// Addresses are compared in their own family: nothing would ever be in such a network.
+fn refuse_mapped_network(network: IpNet) -> Result<IpNet, Problem> {
+    match network.addr().to_canonical() {
+        IpAddr::V4(v4) if network.max_prefix_len() == 128 && network.prefix_len() >= 96 => {
+            Err(Problem::new("this is an IPv4 network written as IPv6")
+                .hint(format!("\"{v4}/{}\"", network.prefix_len() - 96)))
+        }
+        _ => Ok(network),
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Error`] that says where, what, and what was meant. What only the running process can know
 //! (which CPUs, which descriptors) is checked when it is asked for.
 
+mod access_log;
 mod cpus;
 mod environment;
 mod error;
@@ -12,8 +13,10 @@ mod file;
 mod flags;
 mod listen;
 mod report;
+mod resolver;
 mod schema;
 mod secret;
+mod targets;
 mod value;
 
 #[cfg(test)]
@@ -25,11 +28,14 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+pub use access_log::AccessLog;
 pub use cpus::Cpus;
 pub use error::Error;
 pub use flags::Args;
 pub use listen::{Listen, ListenAddress};
+pub use resolver::Resolver;
 pub use secret::Secret;
+pub use targets::TargetRule;
 
 use environment::Environment;
 use error::Problem;
@@ -42,6 +48,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Which CPUs to run on; all of the affinity mask if `None`.
     pub cpus: Option<Cpus>,
+    /// Who is asked for the addresses of names.
+    pub resolver: Resolver,
     /// Where to listen; never empty, no socket twice.
     pub listen: Vec<Listen>,
     /// Names and passwords; if there are any, everyone needs one.
@@ -52,7 +60,9 @@ pub struct Config {
     pub limit: Limits,
     /// How long sessions may go on after the first signal to stop; zero is not at all.
     pub drain: Duration,
-    /// What to log.
+    /// Where every session leaves its line.
+    pub access_log: AccessLog,
+    /// What to log of operations.
     pub log: LevelFilter,
     /// Whether strangers may be served on purpose.
     pub open: bool,
@@ -75,11 +85,15 @@ pub struct Timeouts {
     pub closing: Option<Duration>,
 }
 
-/// Limits of the whole process.
+/// Limits of the whole process, all reactors together. A client is an IPv4 address or an IPv6 /64.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions at a time; what the descriptor limit allows if `None`.
     pub sessions: Option<usize>,
+    /// Sessions of one client at a time; as many as it likes if `None`.
+    pub sessions_per_client: Option<usize>,
+    /// Handshakes of one client at a time; as many as it likes if `None`.
+    pub handshakes_per_client: Option<usize>,
     /// Bytes of memory for rings, 1 MiB or more.
     pub buffers: u64,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Config;
 use super::schema::{Form, KEYS, Shown};
-use super::value::show_text;
+use super::value;
 
 /// What `ringsocks check` prints: every key with its effective value, users by name only.
 impl fmt::Display for Config {
@@ -35,7 +35,7 @@ impl Config {
             return writeln!(f, "users = {{}} # no password is asked for");
         }
         let names: Vec<_> =
-            self.users.keys().map(|name| format!("{} = \"***\"", show_text(name))).collect();
+            self.users.keys().map(|name| format!("{} = \"***\"", value::show_text(name))).collect();
         writeln!(f, "users = {{ {} }}", names.join(", "))
     }
 
@@ -43,13 +43,15 @@ impl Config {
         for listen in &self.listen {
             let sockets: Vec<_> =
                 listen.address.sockets().map(|(socket, _)| socket.to_string()).collect();
-            let clients: Vec<_> =
-                listen.clients.iter().map(|network| format!("\"{network}\"")).collect();
             writeln!(f, "\n[[listen]]")?;
             writeln!(f, "address = \"{}\" # {}", listen.address, sockets.join(" and "))?;
-            match clients.is_empty() {
+            match listen.clients.is_empty() {
                 true => writeln!(f, "clients = [] # everyone who can reach it")?,
-                false => writeln!(f, "clients = [{}]", clients.join(", "))?,
+                false => writeln!(f, "clients = {}", value::show_list(&listen.clients))?,
+            }
+            match &listen.targets {
+                Some(targets) => writeln!(f, "targets = {}", value::show_list(targets))?,
+                None => writeln!(f, "# targets: everything from this host, public from others")?,
             }
         }
         Ok(())

@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 
+use super::access_log::AccessLog;
 use super::cpus::Cpus;
 use super::error::Problem;
 use super::listen::{Listen, ListenAddress};
+use super::resolver::Resolver;
 use super::secret::Secret;
+use super::targets::TargetRule;
 use super::value::{Value, show_duration, show_size};
 use super::{Config, Limits, Timeouts};
 
@@ -20,13 +24,19 @@ use super::{Config, Limits, Timeouts};
 pub(super) struct Layer {
     workers: Option<usize>,
     cpus: Option<Cpus>,
+    resolver: Option<Resolver>,
     drain: Option<Duration>,
+    access_log: Option<AccessLog>,
     log: Option<LevelFilter>,
     open: Option<bool>,
     /// Replaced as a whole by a later layer.
     pub(super) users: Option<BTreeMap<String, Secret>>,
     /// Replaced as a whole by a later layer.
     pub(super) listen: Option<Vec<Listen>>,
+    /// The clients of every listener, whatever it says itself.
+    pub(super) clients: Option<Vec<IpNet>>,
+    /// The targets of every listener, whatever it says itself.
+    pub(super) targets: Option<Vec<TargetRule>>,
     handshake: Option<Option<Duration>>,
     resolve: Option<Option<Duration>>,
     connect: Option<Option<Duration>>,
@@ -34,17 +44,21 @@ pub(super) struct Layer {
     half_closed: Option<Option<Duration>>,
     closing: Option<Option<Duration>>,
     sessions: Option<usize>,
+    sessions_per_client: Option<Option<usize>>,
+    handshakes_per_client: Option<Option<usize>>,
     buffers: Option<u64>,
 }
 
 impl Layer {
     /// Puts the default where nothing was said.
-    pub(super) fn build(self) -> Config {
+    pub(super) fn build(mut self) -> Config {
         let seconds = |n| Some(Duration::from_secs(n));
+        let listen = self.build_listeners();
         Config {
             workers: self.workers,
             cpus: self.cpus,
-            listen: self.listen.unwrap_or_else(default_listeners),
+            resolver: self.resolver.unwrap_or(Resolver::ResolvConf),
+            listen,
             users: self.users.unwrap_or_default(),
             timeout: Timeouts {
                 handshake: self.handshake.unwrap_or(seconds(10)),
@@ -54,11 +68,30 @@ impl Layer {
                 half_closed: self.half_closed.unwrap_or(seconds(60)),
                 closing: self.closing.unwrap_or(seconds(2)),
             },
-            limit: Limits { sessions: self.sessions, buffers: self.buffers.unwrap_or(256 << 20) },
+            limit: Limits {
+                sessions: self.sessions,
+                sessions_per_client: self.sessions_per_client.unwrap_or(None),
+                handshakes_per_client: self.handshakes_per_client.unwrap_or(Some(256)),
+                buffers: self.buffers.unwrap_or(256 << 20),
+            },
             drain: self.drain.unwrap_or(Duration::from_secs(30)),
+            access_log: self.access_log.unwrap_or(AccessLog::Stdout),
             log: self.log.unwrap_or(LevelFilter::Info),
             open: self.open.unwrap_or(false),
         }
+    }
+
+    fn build_listeners(&mut self) -> Vec<Listen> {
+        let mut listeners = self.listen.take().unwrap_or_else(default_listeners);
+        for listen in &mut listeners {
+            if let Some(clients) = &self.clients {
+                listen.clients.clone_from(clients);
+            }
+            if self.targets.is_some() {
+                listen.targets.clone_from(&self.targets);
+            }
+        }
+        listeners
     }
 }
 
@@ -87,12 +120,12 @@ pub(super) enum Shown {
 }
 
 /// Where to listen if nobody says.
-pub(super) fn default_listeners() -> Vec<Listen> {
-    vec![Listen { address: ListenAddress::Loopback(1080), clients: Vec::new() }]
+fn default_listeners() -> Vec<Listen> {
+    vec![Listen::at(ListenAddress::Loopback(1080))]
 }
 
 /// The keys of one `[[listen]]`.
-pub(super) const LISTEN_KEYS: [&str; 2] = ["address", "clients"];
+pub(super) const LISTEN_KEYS: [&str; 3] = ["address", "clients", "targets"];
 
 /// In the order they are shown.
 pub(super) const KEYS: &[Key] = &[
@@ -114,10 +147,27 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "resolver",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.resolver, value.to_resolver()),
+            show: |config| match &config.resolver {
+                Resolver::ResolvConf => Shown::Unset("the servers of resolv.conf"),
+                resolver => Shown::Value(resolver.to_string()),
+            },
+        },
+    },
+    Key {
         path: "drain",
         form: Form::Value {
             set: |layer, value| put(&mut layer.drain, value.to_drain()),
             show: |config| Shown::Value(show_duration(config.drain)),
+        },
+    },
+    Key {
+        path: "access_log",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.access_log, value.to_access_log()),
+            show: |config| Shown::Value(config.access_log.to_string()),
         },
     },
     Key {
@@ -183,6 +233,20 @@ pub(super) const KEYS: &[Key] = &[
         form: Form::Value {
             set: |layer, value| put(&mut layer.sessions, value.to_count()),
             show: |config| or_unset(config.limit.sessions, "what the descriptor limit allows"),
+        },
+    },
+    Key {
+        path: "limit.sessions_per_client",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.sessions_per_client, value.to_limit()),
+            show: |config| limit(config.limit.sessions_per_client),
+        },
+    },
+    Key {
+        path: "limit.handshakes_per_client",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.handshakes_per_client, value.to_limit()),
+            show: |config| limit(config.limit.handshakes_per_client),
         },
     },
     Key {
@@ -274,6 +338,10 @@ fn or_unset(value: Option<impl ToString>, unset: &'static str) -> Shown {
     value.map_or(Shown::Unset(unset), |value| Shown::Value(value.to_string()))
 }
 
+fn limit(limit: Option<usize>) -> Shown {
+    Shown::Value(limit.unwrap_or_default().to_string())
+}
+
 fn timeout(timeout: Option<Duration>) -> Shown {
     Shown::Value(show_duration(timeout.unwrap_or_default()))
 }
@@ -299,7 +367,7 @@ mod tests {
         assert_eq!(nearest("tiemout", names("")), Some("timeout"));
         assert_eq!(nearest("Workers", names("")), Some("workers"));
         assert_eq!(nearest("halfclosed", names("timeout")), Some("half_closed"));
-        assert_eq!(nearest("resolver", names("")), None);
+        assert_eq!(nearest("nameserver", names("")), None);
         assert_eq!(nearest("", names("")), None);
     }
 }

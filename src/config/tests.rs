@@ -45,7 +45,9 @@ fn lines(lines: &[&str]) -> String {
 const WHOLE: &str = r#"
 workers = 4
 cpus = "2-5,8"
+resolver = ["192.0.2.1", "[2001:db8::1]:5353"]
 drain = "45s"
+access_log = "/var/log/ringsocks.log"
 log = "debug"
 open = true
 users = { alice = "plain:wonder:land", "bob b" = "plain:" }
@@ -53,6 +55,7 @@ users = { alice = "plain:wonder:land", "bob b" = "plain:" }
 [[listen]]
 address = "0.0.0.0:1080"
 clients = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
+targets = ["public", "10.0.0.0/8", "2001:db8::7"]
 
 [[listen]]
 address = 1081
@@ -67,6 +70,8 @@ closing = "1s"
 
 [limit]
 sessions = 9000
+sessions_per_client = 500
+handshakes_per_client = 0
 buffers = "64MiB"
 "#;
 
@@ -77,6 +82,9 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(config.workers, Some(4));
     assert_eq!(config.cpus.unwrap().iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8]);
     assert_eq!(config.drain, Duration::from_secs(45));
+    let servers = ["192.0.2.1:53", "[2001:db8::1]:5353"].map(|server| server.parse().unwrap());
+    assert_eq!(config.resolver, Resolver::Servers(servers.to_vec()));
+    assert_eq!(config.access_log, AccessLog::File("/var/log/ringsocks.log".into()));
     assert_eq!(config.log, LevelFilter::Debug);
     assert!(config.open);
     assert_eq!(config.users.keys().collect::<Vec<_>>(), ["alice", "bob b"]);
@@ -86,7 +94,11 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(config.listen[0].address, ListenAddress::Exact("0.0.0.0:1080".parse().unwrap()));
     let clients: Vec<_> = config.listen[0].clients.iter().map(ToString::to_string).collect();
     assert_eq!(clients, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+    let targets = config.listen[0].targets.as_ref().unwrap();
+    let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+    assert_eq!(targets, ["public", "10.0.0.0/8", "2001:db8::7/128"]);
     assert_eq!(config.listen[1].address, ListenAddress::Loopback(1081));
+    assert_eq!(config.listen[1].targets, None);
     let expected = Timeouts {
         handshake: seconds(11),
         resolve: seconds(6),
@@ -96,14 +108,22 @@ fn every_key_of_a_file_arrives() {
         closing: seconds(1),
     };
     assert_eq!(config.timeout, expected);
-    assert_eq!(config.limit, Limits { sessions: Some(9000), buffers: 64 << 20 });
+    let expected = Limits {
+        sessions: Some(9000),
+        sessions_per_client: Some(500),
+        handshakes_per_client: None,
+        buffers: 64 << 20,
+    };
+    assert_eq!(config.limit, expected);
 }
 
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
     let expected = r#"# workers: one per CPU
 # cpus: all that this process may use
+# resolver: the servers of resolv.conf
 drain = "30s"
+access_log = "stdout"
 log = "info"
 open = false
 users = {} # no password is asked for
@@ -111,6 +131,7 @@ users = {} # no password is asked for
 [[listen]]
 address = "1080" # 127.0.0.1:1080 and [::1]:1080
 clients = [] # everyone who can reach it
+# targets: everything from this host, public from others
 
 [timeout]
 handshake = "10s"
@@ -122,6 +143,8 @@ closing = "2s"
 
 [limit]
 # sessions: what the descriptor limit allows
+sessions_per_client = 0
+handshakes_per_client = 256
 buffers = "256MiB"
 "#;
     assert_eq!(Config::default().to_string(), expected);
@@ -137,6 +160,12 @@ fn what_is_shown_of_a_whole_file_reads_back() {
     let shown = read(&without_users).unwrap().to_string();
     assert!(shown.contains("idle = 0\nhalf_closed = 0\n"), "{shown}");
     assert!(shown.contains("\"10.0.0.0/8\", \"192.0.2.1/32\", \"2001:db8::/32\""), "{shown}");
+    assert!(shown.contains("resolver = [\"192.0.2.1:53\", \"[2001:db8::1]:5353\"]\n"), "{shown}");
+    assert!(shown.contains("targets = [\"public\", \"10.0.0.0/8\", "), "{shown}");
+    assert_eq!(read(&shown).unwrap().to_string(), shown);
+    let others = "resolver = \"system\"\naccess_log = \"off\"";
+    let shown = read(others).unwrap().to_string();
+    assert!(others.lines().all(|line| shown.contains(line)), "{shown}");
     assert_eq!(read(&shown).unwrap().to_string(), shown);
 }
 
@@ -212,6 +241,27 @@ fn an_error_shows_the_place_the_line_and_what_was_meant() {
             ],
         ),
         (
+            "resolver = [\n  \"192.0.2.1\",\n  \"dns.example\",\n]",
+            &[
+                "r.toml:3:3: an IP address is needed, not a name",
+                "  |",
+                "3 |   \"dns.example\",",
+                "  |   ^^^^^^^^^^^^^",
+                "  = \"system\", or servers such as \"192.0.2.1\" or [\"192.0.2.1:5353\", \
+                 \"2001:db8::1\"]; without it, those of resolv.conf",
+            ],
+        ),
+        (
+            "[[listen]]\naddress = 1\ntargets = [\"public\", \"any\"]",
+            &[
+                "r.toml:3:22: everything is said in networks",
+                "  |",
+                "3 | targets = [\"public\", \"any\"]",
+                "  |                      ^^^^^",
+                "  = targets = [\"0.0.0.0/0\", \"::/0\"]",
+            ],
+        ),
+        (
             "[users]\nbob = \"plain:x\"\nalice = \"hunter2\"",
             &[
                 "r.toml:3:9: the password is in no known scheme",
@@ -268,16 +318,25 @@ fn whatever_is_wrong_is_named() {
     let long = "x".repeat(256);
     let long_name = format!("users = {{ {long} = \"plain:\" }}");
     let long_password = format!("users = {{ alice = \"plain:{long}\" }}");
+    let nine_servers = format!("resolver = [{}]", "\"::1\", ".repeat(9));
     let cases: &[(&str, &[&str])] = &[
         // Keys
-        ("resolver = \"system\"", &["unknown key `resolver`", "known here: `workers`, `cpus`"]),
+        ("dns = \"system\"", &["unknown key `dns`", "known here: `workers`, `cpus`"]),
+        ("resovler = \"system\"", &["unknown key `resovler`", "did you mean `resolver`"]),
+        ("acess_log = \"off\"", &["unknown key `acess_log`", "did you mean `access_log`"]),
+        ("limit.session_per_client = 1", &["did you mean `sessions_per_client`"]),
+        ("handshakes_per_client = 1", &["did you mean `limit.handshakes_per_client`"]),
+        ("[[listen]]\ntarget = []", &["2:1", "in `listen`", "did you mean `targets`"]),
         ("\"\" = 1", &["1:1", "unknown key ``"]),
         ("\"timeout.idle\" = \"1s\"", &["unknown key `timeout.idle`"]),
         (
             "timeout.idel = \"1s\"",
             &["1:9", "unknown key `idel` in `timeout`", "did you mean `idle`"],
         ),
-        ("[limit]\nuser = 1", &["2:1", "unknown key `user` in `limit`", "`sessions`, `buffers`"]),
+        (
+            "[limit]\nuser = 1",
+            &["2:1", "unknown key `user` in `limit`", "`sessions`, `sessions_per_client`"],
+        ),
         ("[[listen]]\ncleints = []", &["2:1", "in `listen`", "did you mean `clients`"]),
         ("[[listen]]\naddress = 1080\ncommands = []", &["`commands` in `listen`", "`clients`"]),
         // Types
@@ -298,6 +357,15 @@ fn whatever_is_wrong_is_named() {
         ("[[listen]]\naddress = true", &["2:11", "expected an address, found a boolean"]),
         ("[[listen]]\nclients = \"::1\"", &["expected a list of networks, found a string"]),
         ("[[listen]]\nclients = [1]", &["2:12", "expected a string, found an integer"]),
+        ("[[listen]]\nclients = [[]]", &["2:12", "expected a string, found a list"]),
+        ("[[listen]]\ntargets = \"public\"", &["2:11", "found a string", "= targets = [\"pub"]),
+        ("[[listen]]\ntargets = [1]", &["2:12", "expected a string, found an integer"]),
+        ("resolver = 53", &["1:12", "expected servers, found an integer", "\"system\", or"]),
+        ("resolver = {}", &["expected servers, found a table"]),
+        ("resolver = [\"::1\", true]", &["1:20", "expected a string, found a boolean"]),
+        ("access_log = false", &["1:14", "expected a string, found a boolean", "\"off\""]),
+        ("access_log = [\"off\"]", &["expected a string, found a list"]),
+        ("limit.sessions_per_client = \"1\"", &["expected a number, found a string", "0 = no"]),
         // Values
         ("workers = 0", &["1:11", "it cannot be 0", "1 or more"]),
         ("workers = -0x1", &["1:11"]),
@@ -340,6 +408,30 @@ fn whatever_is_wrong_is_named() {
         (&long_name, &["1:11", "the user's name is too long", "255 bytes"]),
         (&long_password, &["1:19", "the password is too long", "255 bytes"]),
         ("users = { a = \"plain:\", a = \"plain:\" }", &["duplicate key"]),
+        ("resolver = \"\"", &["1:12", "an IP address is needed"]),
+        ("resolver = []", &["1:12", "there is no server in it", "those of resolv.conf"]),
+        ("resolver = \"192.0.2.1:0\"", &["1:12", "no server has port 0"]),
+        ("resolver = [\"192.0.2.1:99999\"]", &["1:13", "from 1 to 65535"]),
+        ("resolver = \"0.0.0.0\"", &["no single server has this address"]),
+        ("resolver = \"[ff02::fb]:5353\"", &["no single server has this address"]),
+        ("resolver = \"[::1]\"", &["brackets are for", "did you mean \"::1\"?"]),
+        ("resolver = \"fe80::1\"", &["needs its interface", "\"[fe80::1%2]:53\""]),
+        ("resolver = \"::ffff:192.0.2.1\"", &["IPv4 address", "\"192.0.2.1:53\""]),
+        ("resolver = [\"system\", \"::1\"]", &["1:13", "stands alone", "resolver = \"system\""]),
+        (&nine_servers, &["1:12", "more than 8 servers"]),
+        ("access_log = \"\"", &["1:14", "it is empty", "the path of a file"]),
+        ("access_log = \"stderr\"", &["1:14", "cannot go to stderr", "operations are logged"]),
+        ("access_log = \"Off\"", &["did you mean \"off\"?", "is \"./Off\""]),
+        ("[[listen]]\ntargets = []", &["2:11", "nothing could be connected to", "public"]),
+        ("[[listen]]\ntargets = [\"*\"]", &["2:12", "\"0.0.0.0/0\", \"::/0\""]),
+        ("[[listen]]\ntargets = [\"pubic\"]", &["did you mean \"public\"?"]),
+        ("[[listen]]\ntargets = [\"lan\"]", &["neither \"public\" nor an IP network"]),
+        ("[[listen]]\ntargets = [\"10.0.0.1/8\"]", &["\"10.0.0.0/8\" for the network"]),
+        (
+            "[[listen]]\ntargets = [\"::ffff:10.0.0.0/104\"]",
+            &["IPv4 network written as IPv6", "\"10.0.0.0/8\""],
+        ),
+        ("limit.sessions_per_client = -1", &["1:29", "cannot be negative", "0 = no limit"]),
         // Not TOML at all
         ("workers", &["1:8", "expected `=`"]),
         ("workers =", &["1:10"]),
@@ -409,6 +501,8 @@ fn flags_win_over_the_environment_over_the_file() {
         ["-c", file],
         ["--workers", "6"],
         ["--cpus", "1-7"],
+        ["--resolver", "::1, 192.0.2.7:54"],
+        ["--access-log", "off"],
         ["--drain", "47s"],
         ["--log", "off"],
         ["--listen", "1084"],
@@ -419,6 +513,8 @@ fn flags_win_over_the_environment_over_the_file() {
     let config = load(&flags.concat(), &variables).unwrap();
     assert_eq!((config.workers, config.drain), (Some(6), Duration::from_secs(47)));
     assert_eq!(config.cpus.unwrap().to_string(), "1-7");
+    assert_eq!(config.resolver.to_string(), "[\"[::1]:53\", \"192.0.2.7:54\"]");
+    assert_eq!(config.access_log, AccessLog::Off);
     assert_eq!(config.log, LevelFilter::Off);
     let addresses: Vec<_> = config.listen.iter().map(|l| l.address.to_string()).collect();
     assert_eq!(addresses, ["1084", ":1085"]);
@@ -438,9 +534,12 @@ fn every_variable_sets_its_key() {
     for key in KEYS {
         let (value, shown) = match key.path {
             "workers" | "limit.sessions" => ("7", "7"),
+            "limit.sessions_per_client" | "limit.handshakes_per_client" => ("7", "7"),
             "cpus" => ("1-3", "\"1-3\""),
             "log" => ("trace", "\"trace\""),
             "open" => ("true", "true"),
+            "resolver" => ("192.0.2.1:5353,::1", "[\"192.0.2.1:5353\", \"[::1]:53\"]"),
+            "access_log" => ("/var/log/access", "\"/var/log/access\""),
             "limit.buffers" => ("3MiB", "\"3MiB\""),
             "users" => continue,
             "listen" => ("1099", "\"1099\" # 127.0.0.1:1099 and [::1]:1099"),
@@ -486,6 +585,13 @@ fn a_bad_variable_or_flag_is_named_and_shown() {
         ("RINGSOCKS_LISTEN", "1080,x\n:1", "  | x :1\n"),
         ("RINGSOCKS_LISTEN", "1080,1080", "127.0.0.1:1080 is listened on twice"),
         ("RINGSOCKS_LISTEN", ":1080", "would be an open proxy"),
+        ("RINGSOCKS_RESOLVER", "", "an IP address is needed"),
+        ("RINGSOCKS_RESOLVER", "::1,dns.example, ::2", "  | dns.example\n"),
+        ("RINGSOCKS_RESOLVER", "::1,system", "\"system\" stands alone"),
+        ("RINGSOCKS_ACCESS_LOG", "", "it is empty"),
+        ("RINGSOCKS_LISTEN_TARGETS", "", "neither \"public\" nor"),
+        ("RINGSOCKS_LISTEN_TARGETS", "public, 10.0.0.0/99", "  | 10.0.0.0/99\n"),
+        ("RINGSOCKS_LISTEN_TARGET", "public", "did you mean `RINGSOCKS_LISTEN_TARGETS`?"),
         ("RINGSOCKS_USER", "alice", "RINGSOCKS_USER: there is no colon in it\n  = NAME:PASSWORD"),
         ("RINGSOCKS_USERS_alice", "secret", "RINGSOCKS_USERS_alice: the password is in no known"),
     ];
@@ -495,6 +601,8 @@ fn a_bad_variable_or_flag_is_named_and_shown() {
     }
     let flags = [
         ("--cpus", "x", "flag --cpus: this is not a list of CPUs\n  | x\n"),
+        ("--resolver", "x", "flag --resolver: an IP address is needed, not a name\n  | x\n"),
+        ("--access-log", "stderr", "flag --access-log: the access log cannot go to stderr\n"),
         ("--drain", "1", "flag --drain: a duration needs a unit\n  | 1\n"),
         ("--log", "loud", "flag --log: this log level is unknown\n  | loud\n"),
         ("--listen", "localhost:1", "flag --listen: an IP address is needed, not a name\n"),
@@ -643,13 +751,19 @@ proptest! {
 }
 
 #[test]
-fn clients_from_the_environment_are_those_of_every_listener() {
+fn clients_and_targets_from_the_environment_are_those_of_every_listener() {
     let clients = ("RINGSOCKS_LISTEN_CLIENTS", "10.0.0.0/8, 192.0.2.1");
     let config = load(&[], &[("RINGSOCKS_LISTEN", ":1080,127.0.0.2:1081"), clients]).unwrap();
     let networks = ["10.0.0.0/8", "192.0.2.1/32"].map(|text| text.parse().unwrap());
     assert_eq!(config.listen.len(), 2);
     assert!(config.listen.iter().all(|listen| listen.clients == networks));
     assert_eq!(load(&[], &[clients]).unwrap().listen[0].clients, networks);
+    let targets = ("RINGSOCKS_LISTEN_TARGETS", "public,10.0.0.0/8");
+    let rules = vec![TargetRule::Public, TargetRule::Network(networks[0])];
+    let config = load(&["--listen", ":1082", "--listen", "1083"], &[clients, targets]).unwrap();
+    let of_all =
+        |listen: &Listen| listen.clients == networks && listen.targets.as_ref() == Some(&rules);
+    assert!(config.listen.iter().all(of_all), "those of flags are listeners too:\n{config}");
 
     let error = load(&[], &[("RINGSOCKS_LISTEN_CLIENTS", "10.0.0.0/99")]).unwrap_err().to_string();
     assert!(error.contains("RINGSOCKS_LISTEN_CLIENTS") && error.contains("10.0.0.0/99"), "{error}");

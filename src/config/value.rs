@@ -5,12 +5,17 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use log::LevelFilter;
 
+use super::access_log::AccessLog;
 use super::cpus::Cpus;
 use super::error::Problem;
-use super::listen::ListenAddress;
+use super::listen::{self, ListenAddress};
+use super::resolver::Resolver;
 use super::secret::Secret;
+use super::targets::TargetRule;
+use ipnet::IpNet;
 
 pub(super) const COUNT: &str = "a whole number, 1 or more";
+pub(super) const LIMIT: &str = "a whole number; 0 = no limit";
 pub(super) const TIMEOUT: &str = "a duration such as \"10s\", \"250ms\" or \"2h\"; 0 = never";
 pub(super) const DRAIN: &str =
     "a duration such as \"30s\", \"250ms\" or \"2h\"; 0 = end every session at once";
@@ -22,6 +27,12 @@ pub(super) const ADDRESS: &str = "\"1080\" (this host only), \":1080\" (every ad
                                   \"192.0.2.1:1080\" or \"[2001:db8::1]:1080\"";
 pub(super) const NETWORK: &str =
     "an IP address or network such as \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"";
+pub(super) const TARGET: &str =
+    "\"public\", or an IP address or network such as \"192.0.2.1\" or \"10.0.0.0/8\"";
+pub(super) const RESOLVER: &str = "\"system\", or servers such as \"192.0.2.1\" or \
+                                   [\"192.0.2.1:5353\", \"2001:db8::1\"]; \
+                                   without it, those of resolv.conf";
+pub(super) const ACCESS_LOG: &str = "\"stdout\", \"off\" or the path of a file";
 pub(super) const PASSWORD: &str = "\"plain:PASSWORD\", the only scheme so far";
 
 const MIB: u64 = 1 << 20;
@@ -38,25 +49,39 @@ pub(super) enum Value<'a> {
     Text(&'a str),
     Integer(i128),
     Boolean(bool),
+    /// A list in a file.
+    List(&'a [Value<'a>]),
     /// Something no key takes, by name.
     Other(&'static str),
 }
 
 impl Value<'_> {
     pub(super) fn to_count(self) -> Result<usize, Problem> {
+        match self.to_number(COUNT)? {
+            0 => Err(Problem::new("it cannot be 0").hint(COUNT)),
+            count => Ok(count),
+        }
+    }
+
+    /// How many there may be of something; `None` is any number.
+    pub(super) fn to_limit(self) -> Result<Option<usize>, Problem> {
+        let number = self.to_number(LIMIT)?;
+        Ok(Some(number).filter(|&limit| limit > 0))
+    }
+
+    fn to_number(self, meant: &str) -> Result<usize, Problem> {
         let number = match self {
             Value::Integer(number) => number,
             Value::Word(word) => match word.parse::<i128>() {
                 Ok(number) => number,
-                Err(_) => return Err(Problem::new("this is not a number").hint(COUNT)),
+                Err(_) => return Err(Problem::new("this is not a number").hint(meant)),
             },
-            _ => return Err(self.wrong_type("a number", COUNT)),
+            _ => return Err(self.wrong_type("a number", meant)),
         };
         match usize::try_from(number) {
-            Ok(0) => Err(Problem::new("it cannot be 0").hint(COUNT)),
-            Ok(count) => Ok(count),
-            Err(_) if number < 0 => Err(Problem::new("it cannot be negative").hint(COUNT)),
-            Err(_) => Err(Problem::new("the number is too large").hint(COUNT)),
+            Ok(number) => Ok(number),
+            Err(_) if number < 0 => Err(Problem::new("it cannot be negative").hint(meant)),
+            Err(_) => Err(Problem::new("the number is too large").hint(meant)),
         }
     }
 
@@ -153,11 +178,70 @@ impl Value<'_> {
         }
     }
 
+    pub(super) fn to_resolver(self) -> Result<Resolver, Problem> {
+        let server = |value: Value<'_>| match value {
+            Value::Text(text) | Value::Word(text) => Resolver::parse_server(text),
+            _ => Err(value.wrong_type("a string", RESOLVER)),
+        };
+        match self {
+            Value::Text("system") | Value::Word("system") => Ok(Resolver::System),
+            Value::Text(_) => Resolver::of(vec![server(self)?]),
+            _ => Resolver::of(self.to_list(server, "servers", RESOLVER)?),
+        }
+    }
+
+    pub(super) fn to_access_log(self) -> Result<AccessLog, Problem> {
+        match self {
+            Value::Text(text) | Value::Word(text) => AccessLog::parse(text),
+            _ => Err(self.wrong_type("a string", ACCESS_LOG)),
+        }
+    }
+
+    /// Networks that clients may come from; everyone may if there are none.
+    pub(super) fn to_clients(self) -> Result<Vec<IpNet>, Problem> {
+        let network = |value: Value<'_>| match value {
+            Value::Text(text) | Value::Word(text) => listen::parse_network(text),
+            _ => Err(value.wrong_type("a string", NETWORK)),
+        };
+        self.to_list(network, "a list of networks", "clients = [\"10.0.0.0/8\", \"192.0.2.1\"]")
+    }
+
+    /// What clients may connect to, never nothing.
+    pub(super) fn to_targets(self) -> Result<Vec<TargetRule>, Problem> {
+        const MEANT: &str = "targets = [\"public\", \"10.0.0.0/8\"]";
+        let rule = |value: Value<'_>| match value {
+            Value::Text(text) | Value::Word(text) => TargetRule::parse(text),
+            _ => Err(value.wrong_type("a string", TARGET)),
+        };
+        let rules = self.to_list(rule, "a list of networks", MEANT)?;
+        if rules.is_empty() {
+            return Err(Problem::new("nothing could be connected to").hint(MEANT));
+        }
+        Ok(rules)
+    }
+
+    /// The items of a list, or of a word with commas.
+    fn to_list<T>(
+        self,
+        parse: impl Fn(Value<'_>) -> Result<T, Problem>,
+        expected: &str,
+        meant: &str,
+    ) -> Result<Vec<T>, Problem> {
+        let items = match self {
+            Value::List(items) => items.to_vec(),
+            Value::Word(word) => word.split(',').map(str::trim).map(Value::Word).collect(),
+            _ => return Err(self.wrong_type(expected, meant)),
+        };
+        let parse_item = |(index, item)| parse(item).map_err(|problem| problem.in_item(index));
+        items.into_iter().enumerate().map(parse_item).collect()
+    }
+
     pub(super) fn wrong_type(self, expected: &str, meant: &str) -> Problem {
         let found = match self {
             Value::Word(_) | Value::Text(_) => "a string",
             Value::Integer(_) => "an integer",
             Value::Boolean(_) => "a boolean",
+            Value::List(_) => "a list",
             Value::Other(name) => name,
         };
         Problem::new(format!("expected {expected}, found {found}")).hint(meant)
@@ -179,6 +263,12 @@ pub(super) fn check_password(password: &[u8]) -> Result<Secret, Problem> {
         _ => Err(Problem::new("the password is too long")
             .hint("SOCKS carries at most 255 bytes of it (RFC 1929)")),
     }
+}
+
+/// Shows a list of strings as a file would have it.
+pub(super) fn show_list(items: &[impl ToString]) -> String {
+    let quoted: Vec<_> = items.iter().map(|item| format!("\"{}\"", item.to_string())).collect();
+    format!("[{}]", quoted.join(", "))
 }
 
 /// Shows a size with the largest unit that gives a whole number.

@@ -1,20 +1,19 @@
 use std::io;
 use std::mem;
-use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use mio::{Registry, Waker};
 
+use crate::dns::Answer;
 use crate::metrics::Report;
-use crate::outcome::Refusal;
 use crate::token::{Role, Token};
 
 /// What another thread tells a reactor.
 pub enum Mail {
-    /// A name's addresses, for whoever asked under this token.
-    Answer(Token, Result<Vec<IpAddr>, Refusal>),
+    /// What a name means, for whoever asked under this token.
+    Answer(Token, Answer),
     /// Send your counters here.
     Report(Sender<Report>),
     /// Take no new clients, let sessions finish until this time, reset the rest, then end.

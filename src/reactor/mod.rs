@@ -226,7 +226,7 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
-        let traffic = entry.session.close(&mut self.cx.buffers);
+        let traffic = entry.session.close(&mut self.cx);
         self.counters.count_end(outcome, traffic);
         if self.parked_until.is_some() {
             self.parked_until = Some(self.cx.now);

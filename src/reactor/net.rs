@@ -8,8 +8,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use crate::dns::Asked;
 use crate::offload::{self, Pool};
-use crate::outcome::Refusal;
 use crate::proto::Name;
 use crate::reactor::mailbox::{Mail, Mailbox};
 use crate::relay::Socket;
@@ -50,17 +50,18 @@ impl Net for Outside {
         Ok(stream)
     }
 
-    fn resolve(
-        &mut self,
-        name: &Name,
-        token: Token,
-        deadline: Option<Instant>,
-    ) -> Result<(), Refusal> {
+    fn resolve(&mut self, name: &Name, token: Token, deadline: Option<Instant>) -> Asked {
         let name = name.as_str().to_owned();
         let mailbox = Arc::clone(&self.mailbox);
         let job = move || mailbox.post(Mail::Answer(token, offload::resolve(&name)));
-        self.resolvers.submit(deadline, Box::new(job)).map_err(|offload::Full| Refusal::General)
+        match self.resolvers.submit(deadline, Box::new(job)) {
+            Ok(()) => Asked::Pending,
+            Err(offload::Full) => Asked::Full,
+        }
     }
+
+    /// An answer to nobody is not delivered.
+    fn forget(&mut self, _: Token) {}
 }
 
 impl Socket for TcpStream {

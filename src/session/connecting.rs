@@ -1,9 +1,10 @@
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::outcome::{Refusal, is_exhaustion};
 use crate::policy::{self, Place};
+use crate::proto::canonical;
 use crate::relay::{Endpoint, Socket};
 use crate::session::{Context, Net, Pending};
 use crate::token::{Role, Token};
@@ -12,8 +13,12 @@ use crate::token::{Role, Token};
 /// little after the one before it, and the first that answers wins (RFC 8305 section 5).
 pub(super) struct Connecting<S> {
     pub(super) pending: Pending<S>,
-    addresses: VecDeque<SocketAddr>,
+    port: u16,
+    candidates: Candidates,
+    /// Whether the name may turn out to have more addresses.
+    more: bool,
     attempts: Vec<Attempt<S>>,
+    attempts_left: usize,
     /// When the next address is tried though an attempt is still under way.
     next_at: Instant,
     refusal: Option<Refusal>,
@@ -45,12 +50,27 @@ impl<S: Socket> Connecting<S> {
 
     pub(super) fn new(
         pending: Pending<S>,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        more: bool,
         now: Instant,
     ) -> Connecting<S> {
-        let mut addresses = interleave(addresses);
-        addresses.truncate(Self::ATTEMPTS_MAX);
-        Connecting { pending, addresses, attempts: Vec::new(), next_at: now, refusal: None }
+        Connecting {
+            pending,
+            port,
+            candidates: Candidates::new(addresses),
+            more,
+            attempts: Vec::new(),
+            attempts_left: Self::ATTEMPTS_MAX,
+            next_at: now,
+            refusal: None,
+        }
+    }
+
+    /// The rest of what the name is known to mean.
+    pub(super) fn extend(&mut self, addresses: Vec<IpAddr>, more: bool) {
+        self.candidates.extend(addresses);
+        self.more = more;
     }
 
     /// The socket of the attempt whose token it is.
@@ -83,10 +103,13 @@ impl<S: Socket> Connecting<S> {
         if self.attempts.is_empty() || self.next_at <= cx.now {
             self.start_next(cx, slot);
         }
-        if self.attempts.is_empty() {
-            return Attempted::Failed(self.refusal(Refusal::Denied));
+        if !self.attempts.is_empty() {
+            return Attempted::Waiting(self.has_candidate().then_some(self.next_at));
         }
-        Attempted::Waiting((!self.addresses.is_empty()).then_some(self.next_at))
+        if self.more && self.attempts_left > 0 {
+            return Attempted::Waiting(None);
+        }
+        Attempted::Failed(self.refusal(Refusal::Denied))
     }
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
@@ -98,28 +121,39 @@ impl<S: Socket> Connecting<S> {
         if beside && place.is_none() {
             return;
         }
-        while let Some(&address) = self.addresses.front() {
+        while self.has_candidate()
+            && let Some(ip) = self.candidates.first()
+        {
+            let address = SocketAddr::new(ip, self.port);
             if !policy::permits_target(&cx.terms.listeners, address) {
                 self.skip(Refusal::Denied);
                 continue;
             }
             let token = cx.token(Role::Target, slot);
-            match cx.net.connect(address, token) {
+            let connected = cx.net.connect(address, token);
+            if beside && connected.as_ref().is_err_and(is_exhaustion) {
+                return;
+            }
+            self.attempts_left -= 1;
+            match connected {
                 Ok(target) => {
                     let target = Endpoint::new(target);
                     self.attempts.push(Attempt { target, address, token, _place: place });
-                    self.addresses.pop_front();
+                    self.candidates.pop();
                     return;
                 }
-                Err(error) if beside && is_exhaustion(&error) => return,
                 Err(error) => self.skip(Refusal::of_connect(&error)),
             }
         }
     }
 
+    fn has_candidate(&self) -> bool {
+        self.attempts_left > 0 && self.candidates.first().is_some()
+    }
+
     /// The next address is none for us.
     fn skip(&mut self, refusal: Refusal) {
-        self.addresses.pop_front();
+        self.candidates.pop();
         self.fail(refusal);
     }
 
@@ -146,42 +180,70 @@ impl<S: Socket> Attempt<S> {
     }
 }
 
-/// The addresses with their families in turn, beginning with the first one's, each in its order
+/// Addresses not tried yet: the families in turn, beginning with the first one's, each in its order
 /// (RFC 8305 section 4).
-fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
-    let mut interleaved = VecDeque::new();
-    while let Some(address) = first.pop_front() {
-        interleaved.push_back(address);
-        interleaved.extend(second.pop_front());
+struct Candidates {
+    v4: VecDeque<IpAddr>,
+    v6: VecDeque<IpAddr>,
+    v6_is_next: bool,
+}
+
+impl Candidates {
+    fn new(addresses: Vec<IpAddr>) -> Candidates {
+        let v6_is_next = addresses.first().is_some_and(|ip| canonical(*ip).is_ipv6());
+        let mut candidates = Candidates { v4: VecDeque::new(), v6: VecDeque::new(), v6_is_next };
+        candidates.extend(addresses);
+        candidates
     }
-    interleaved.extend(second);
-    interleaved
+
+    fn extend(&mut self, addresses: Vec<IpAddr>) {
+        for ip in addresses.into_iter().map(canonical) {
+            if ip.is_ipv6() { self.v6.push_back(ip) } else { self.v4.push_back(ip) }
+        }
+    }
+
+    fn first(&self) -> Option<IpAddr> {
+        let (now, then) = if self.v6_is_next { (&self.v6, &self.v4) } else { (&self.v4, &self.v6) };
+        now.front().or(then.front()).copied()
+    }
+
+    fn pop(&mut self) -> Option<IpAddr> {
+        let first = self.first()?;
+        let family = if first.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
+        family.pop_front();
+        self.v6_is_next = first.is_ipv4();
+        Some(first)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn interleaved(addresses: &[&str]) -> Vec<String> {
-        let parsed = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        interleave(parsed).iter().map(ToString::to_string).collect()
+    fn candidates(addresses: &[&str]) -> Candidates {
+        Candidates::new(addresses.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    fn in_turn(mut candidates: Candidates) -> Vec<String> {
+        std::iter::from_fn(|| candidates.pop()).map(|ip| ip.to_string()).collect()
     }
 
     #[test]
     fn families_take_turns_in_their_own_orders() {
-        let v6 = ["[::1]:1", "[::2]:1", "[::3]:1"];
-        assert_eq!(interleaved(&v6), v6);
-        assert_eq!(
-            interleaved(&[v6[0], v6[1], v6[2], "1.0.0.1:1"]),
-            [v6[0], "1.0.0.1:1", v6[1], v6[2]]
-        );
-        assert_eq!(
-            interleaved(&["1.0.0.1:1", "1.0.0.2:1", v6[0], v6[1], v6[2]]),
-            ["1.0.0.1:1", v6[0], "1.0.0.2:1", v6[1], v6[2]]
-        );
-        assert!(interleaved(&[]).is_empty());
+        let v6 = ["::1", "::2", "::3"];
+        assert_eq!(in_turn(candidates(&v6)), v6);
+        let many_v6 = candidates(&[v6[0], v6[1], v6[2], "1.0.0.1"]);
+        assert_eq!(in_turn(many_v6), [v6[0], "1.0.0.1", v6[1], v6[2]]);
+        let v4_first = candidates(&["1.0.0.1", "1.0.0.2", v6[0], v6[1], v6[2]]);
+        assert_eq!(in_turn(v4_first), ["1.0.0.1", v6[0], "1.0.0.2", v6[1], v6[2]]);
+        assert!(in_turn(candidates(&[])).is_empty());
+    }
+
+    #[test]
+    fn who_comes_late_takes_its_turn() {
+        let mut late = candidates(&["1.0.0.1", "1.0.0.2"]);
+        late.pop();
+        late.extend(vec!["::1".parse().unwrap(), "::ffff:1.0.0.3".parse().unwrap()]);
+        assert_eq!(in_turn(late), ["::1", "1.0.0.2", "1.0.0.3"]);
     }
 }

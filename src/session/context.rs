@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::Users;
 use crate::config::Timeouts;
-use crate::outcome::Refusal;
+use crate::dns::Asked;
 use crate::policy::SessionLimit;
 use crate::proto::Name;
 use crate::relay::{Buffers, Socket};
@@ -19,14 +19,12 @@ pub trait Net {
     /// Starts a connection; the poll will report it under `token`.
     fn connect(&mut self, target: SocketAddr, token: Token) -> io::Result<Self::Socket>;
 
-    /// Asks for a name's addresses; the answer comes under `token`, or never if `deadline` passes
-    /// first. An error refuses the request.
-    fn resolve(
-        &mut self,
-        name: &Name,
-        token: Token,
-        deadline: Option<Instant>,
-    ) -> Result<(), Refusal>;
+    /// Asks for a name's addresses; answers that come later come under `token`, none of them after
+    /// `deadline`.
+    fn resolve(&mut self, name: &Name, token: Token, deadline: Option<Instant>) -> Asked;
+
+    /// Whoever asked under `token` wants no more answers.
+    fn forget(&mut self, token: Token);
 }
 
 /// What all sessions of a reactor share.

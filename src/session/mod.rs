@@ -33,10 +33,11 @@ use self::handshake::{Handshake, Heard};
 use self::outbox::Outbox;
 use self::pending::Pending;
 use self::relaying::{Relay, Relayed, Severed, Severing, Side};
+use crate::dns::{Answer, Asked};
 use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
-use crate::proto::{Command, Host, Name, Reply, Request, canonical};
-use crate::relay::{Buffers, Endpoint, Lane, Pumped, Readiness, Socket};
+use crate::proto::{Command, Host, Name, Reply, Request};
+use crate::relay::{Endpoint, Lane, Pumped, Readiness, Socket};
 use crate::token::{Role, Token};
 
 /// How long a reset may wait for what came before it to be delivered.
@@ -121,18 +122,23 @@ impl<S: Socket> Session<S> {
         &mut self,
         cx: &mut Context<impl Net<Socket = S>>,
         token: Token,
-        answer: Result<Vec<IpAddr>, Refusal>,
+        answer: Answer,
     ) -> Turn {
         if self.other != Some(token) {
             return Turn::Wait;
         }
-        self.state = match (mem::replace(&mut self.state, State::Between), answer) {
-            (State::Resolving(pending, port), Ok(addresses)) => {
-                let to = addresses.into_iter().map(|ip| SocketAddr::new(canonical(ip), port));
-                self.connect(cx, pending, to.collect())
+        if answer.is_last() {
+            self.other = None;
+        }
+        self.state = match mem::replace(&mut self.state, State::Between) {
+            State::Resolving(pending, port) => self.resolved(cx, pending, port, answer),
+            State::Connecting(mut connecting) => {
+                if let Answer::Addresses { addresses, more } = answer {
+                    connecting.extend(addresses, more);
+                }
+                State::Connecting(connecting)
             }
-            (State::Resolving(pending, _), Err(refusal)) => self.refuse(cx, pending, refusal),
-            (state, _) => state,
+            state => state,
         };
         self.advance(cx)
     }
@@ -171,7 +177,9 @@ impl<S: Socket> Session<S> {
     }
 
     /// Closes it, gives back what it holds, and says what it carried.
-    pub fn close(mut self, buffers: &mut Buffers) -> Traffic {
+    pub fn close(mut self, cx: &mut Context<impl Net<Socket = S>>) -> Traffic {
+        self.forget_question(cx);
+        let buffers = &mut cx.buffers;
         match &mut self.state {
             State::Negotiating(handshake) => handshake.release(buffers),
             State::Resolving(pending, _) => pending.release(buffers),
@@ -304,6 +312,7 @@ impl<S: Socket> Session<S> {
                 Next::Stay(State::Connecting(connecting), turn)
             }
             Attempted::Connected { target, token, bnd } => {
+                self.forget_question(cx);
                 self.other = Some(token);
                 Next::Become(self.grant(cx, connecting.pending, target, bnd))
             }
@@ -369,9 +378,7 @@ impl<S: Socket> Session<S> {
     ) -> State<S> {
         let port = request.target.port;
         match (request.command, request.target.host) {
-            (Command::Connect, Host::Ip(ip)) => {
-                self.connect(cx, pending, vec![SocketAddr::new(ip, port)])
-            }
+            (Command::Connect, Host::Ip(ip)) => self.connect(cx, pending, vec![ip], port, false),
             (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, &name, port),
             (Command::Bind | Command::UdpAssociate, _) => {
                 self.refuse(cx, pending, Refusal::CommandUnsupported)
@@ -387,11 +394,31 @@ impl<S: Socket> Session<S> {
         port: u16,
     ) -> State<S> {
         let token = cx.token(Role::Answer, self.client.slot());
-        self.other = Some(token);
         self.deadline = cx.after(cx.terms.timeout.resolve);
-        match cx.net.resolve(name, token, self.deadline) {
-            Ok(()) => State::Resolving(pending, port),
-            Err(refusal) => self.refuse(cx, pending, refusal),
+        let asked = cx.net.resolve(name, token, self.deadline);
+        if asked.is_open() {
+            self.other = Some(token);
+        }
+        match asked {
+            Asked::Known(answer) => self.resolved(cx, pending, port, answer),
+            Asked::Pending => State::Resolving(pending, port),
+            Asked::Full => self.refuse(cx, pending, Refusal::General),
+        }
+    }
+
+    /// The first answer has come.
+    fn resolved(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        pending: Pending<S>,
+        port: u16,
+        answer: Answer,
+    ) -> State<S> {
+        match answer {
+            Answer::Addresses { addresses, more } => {
+                self.connect(cx, pending, addresses, port, more)
+            }
+            Answer::Failed(failure) => self.refuse(cx, pending, failure.refusal()),
         }
     }
 
@@ -399,10 +426,20 @@ impl<S: Socket> Session<S> {
         &mut self,
         cx: &Context<impl Net<Socket = S>>,
         pending: Pending<S>,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        more: bool,
     ) -> State<S> {
         self.deadline = cx.after(cx.terms.timeout.connect);
-        State::Connecting(Connecting::new(pending, addresses, cx.now))
+        State::Connecting(Connecting::new(pending, addresses, port, more, cx.now))
+    }
+
+    /// What a name means is of no more interest.
+    fn forget_question(&mut self, cx: &mut Context<impl Net<Socket = S>>) {
+        let question = self.other.take_if(|token| token.role() == Some(Role::Answer));
+        if let Some(token) = question {
+            cx.net.forget(token);
+        }
     }
 
     /// The target has answered: says so and opens the lanes.
@@ -425,6 +462,7 @@ impl<S: Socket> Session<S> {
         mut pending: Pending<S>,
         refusal: Refusal,
     ) -> State<S> {
+        self.forget_question(cx);
         let reply = Reply::Refused { dialect: pending.dialect, refusal };
         self.outbox.push(reply.encode().as_slice());
         pending.release(&mut cx.buffers);

@@ -7,6 +7,8 @@ pub(crate) enum Event {
     Yield,
     LateEdge,
     LateAnswer,
+    LaterAnswer,
+    Forgotten,
     ClockJump,
     Interrupt,
     ShortageSending,
@@ -32,13 +34,15 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 28] = [
+    pub(crate) const ALL: [Event; 30] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
         Event::Yield,
         Event::LateEdge,
         Event::LateAnswer,
+        Event::LaterAnswer,
+        Event::Forgotten,
         Event::ClockJump,
         Event::Interrupt,
         Event::ShortageSending,

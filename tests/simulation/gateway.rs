@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use ringsocks::dns::Answer;
 use ringsocks::metrics::Stage;
 use ringsocks::outcome::Outcome;
 use ringsocks::relay::{Buffers, INBOX_BYTES, Readiness};
@@ -14,6 +15,7 @@ use ringsocks::token::{Role, Token};
 use slab::Slab;
 
 use crate::counts::Event;
+use crate::script::Fate;
 use crate::socket::{SimNet, SimSocket};
 use crate::tcp::OURS;
 use crate::world::{Happening, Limits, Link, World};
@@ -154,26 +156,37 @@ impl Gateway {
             Happening::Abort(link, reset) => {
                 self.world.borrow_mut().peer_aborts(link, reset);
             }
-            Happening::Answer(token, answer) => {
-                self.note_answer(token, answer.is_ok());
+            Happening::Answer { token, answer, targets, then } => {
+                self.note_answer(token, &answer, &targets);
                 self.with_session(token.slot(), |session, cx| {
                     session.handle_answer(cx, token, answer)
                 });
+                if let Some((after, next)) = then {
+                    let world = &mut *self.world.borrow_mut();
+                    world.at(world.now + after, *next);
+                }
             }
         }
     }
 
-    fn note_answer(&mut self, token: Token, is_ok: bool) {
+    fn note_answer(&mut self, token: Token, answer: &Answer, targets: &[usize]) {
         let world = &mut *self.world.borrow_mut();
-        world.note("answer", token.slot(), usize::from(is_ok));
+        world.note("answer", token.slot(), targets.len());
         let waits = self.sessions.get(token.slot()).filter(|entry| {
-            entry.session.stage() == Stage::Resolving
+            matches!(entry.stage, Stage::Resolving | Stage::Connecting)
                 && world.lives[entry.life].asked == Some(token)
         });
-        match waits {
-            Some(entry) if is_ok => world.lives[entry.life].connecting_since = Some(world.now),
-            Some(_) => {}
-            None => world.count(Event::LateAnswer),
+        let Some(entry) = waits else { return world.count(Event::LateAnswer) };
+        let life = &mut world.lives[entry.life];
+        life.learn(targets);
+        if answer.is_last() {
+            life.asked = None;
+        }
+        if let Answer::Addresses { .. } = answer {
+            life.connecting_since.get_or_insert(world.now);
+        }
+        if entry.stage == Stage::Connecting {
+            world.count(Event::LaterAnswer);
         }
     }
 
@@ -265,7 +278,7 @@ impl Gateway {
             }
             world.lives[life].outcome = Some(outcome);
         }
-        let traffic = session.close(&mut self.cx.buffers);
+        let traffic = session.close(&mut self.cx);
         let life = &self.world.borrow().lives[life];
         assert_eq!((traffic.up, traffic.down), (life.up_out as u64, life.down_out as u64));
         self.outcomes[outcome.index()] += 1;
@@ -374,10 +387,14 @@ impl Gateway {
                 let (client, target) = links(world, entry);
                 let half = client.tcp.is_finished(OURS)
                     || target.is_some_and(|target| target.tcp.is_finished(OURS));
-                (
-                    if half { limits.half_closed } else { limits.idle },
-                    life.moved_at.max(life.broken_at),
-                )
+                // What is sent to a broken side is thrown away: that direction may count as ended.
+                let broken = client.fault_known || target.is_some_and(|target| target.fault_known);
+                let limit = match (half, broken) {
+                    (true, _) => limits.half_closed,
+                    (false, true) => limits.idle.zip(limits.half_closed).map(|(a, b)| a.max(b)),
+                    (false, false) => limits.idle,
+                };
+                (limit, life.moved_at.max(life.broken_at))
             }
             Stage::Severing => (Some(SEVERING), entry.stage_since),
             Stage::Closing => (Some(limits.closing.unwrap_or(10_000_000)), entry.stage_since),
@@ -425,7 +442,16 @@ impl Gateway {
                     life.attempts.iter().map(|attempt| &world.links[*attempt].tcp).any(|tcp| {
                         !tcp.is_connecting() && !tcp.is_closed(OURS) && !tcp.has_edge(OURS)
                     });
-                answered.then_some("a target that answered")
+                if answered {
+                    return Some("a target that answered");
+                }
+                let waits = life.attempts.iter().any(|it| !world.links[*it].tcp.is_closed(OURS));
+                let untried = entry.stage == Stage::Connecting
+                    && life
+                        .candidates
+                        .iter()
+                        .any(|it| life.script.targets[*it].fate != Fate::Denied);
+                (untried && !waits).then_some("an address to try")
             }
             Stage::Relaying => {
                 if can_say && !life.reply_is_said() {

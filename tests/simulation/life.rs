@@ -15,7 +15,11 @@ pub(crate) struct Life {
     /// What the gateway said of its own: answers and the reply.
     pub(crate) said: Vec<u8>,
     pub(super) reply_due: Option<ReplySaid>,
-    pub(crate) tried: usize,
+    /// The targets whose addresses its session has been told and has not taken up.
+    pub(crate) candidates: Vec<usize>,
+    /// Whether the next candidate is to be one of IPv6, if there is one.
+    pub(crate) v6_is_next: bool,
+    pub(crate) tried: Vec<usize>,
     /// The connections to targets it began.
     pub(crate) attempts: Vec<usize>,
     /// The target the client was granted, once the session relays.
@@ -53,6 +57,29 @@ impl Life {
     pub(super) fn total(&self, target: Option<usize>) -> usize {
         let asks = if target.is_none() { self.script.asks.len() } else { 0 };
         asks + self.plan(target).payload
+    }
+
+    /// The session is told of these targets.
+    pub(crate) fn learn(&mut self, targets: &[usize]) {
+        if self.candidates.is_empty() && self.tried.is_empty() {
+            let first = targets.first().map(|first| self.script.targets[*first].address);
+            self.v6_is_next = first.is_some_and(|first| first.is_ipv6());
+        }
+        self.candidates.extend(targets);
+    }
+
+    /// The candidate whose turn it is: families take turns.
+    pub(crate) fn next_candidate(&self) -> Option<usize> {
+        let is_v6 = |target: &&usize| self.script.targets[**target].address.is_ipv6();
+        let due = self.candidates.iter().find(|target| is_v6(target) == self.v6_is_next);
+        due.or(self.candidates.first()).copied()
+    }
+
+    /// The session takes up this candidate.
+    pub(crate) fn take_up(&mut self, target: usize) {
+        self.candidates.retain(|candidate| *candidate != target);
+        self.v6_is_next = self.script.targets[target].address.is_ipv4();
+        self.tried.push(target);
     }
 
     /// What has been heard of the client's payload and not said to the target.

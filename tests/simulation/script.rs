@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ringsocks::dns::Failure;
 use ringsocks::outcome::{Outcome, Refusal};
 
 use crate::random::Random;
@@ -19,7 +20,7 @@ pub(crate) struct Script {
     pub(crate) request: Asked,
     pub(crate) dialect: Dialect,
     pub(crate) resolution: Resolution,
-    /// Where the request leads, in order.
+    /// Where the request leads, each family in its order.
     pub(crate) targets: Vec<Target>,
 }
 
@@ -39,8 +40,12 @@ pub(crate) enum Asked {
 pub(crate) enum Resolution {
     /// The targets' addresses, after so many microseconds.
     Addresses(u64),
-    Failure(u64, Refusal),
+    /// Those of the first target's family, and the others so much later, if they ever come.
+    Apart(u64, Option<u64>),
+    Failure(u64, Failure),
     Never,
+    /// It is known at once.
+    Known,
     /// The resolvers take no more questions.
     Full,
 }
@@ -165,7 +170,6 @@ impl Script {
             let target_bulk = bulk && random.once_in(2) || random.once_in(12);
             script.targets.push(throw_target(random, [life, 1 + index as u8], target_bulk));
         }
-        take_turns(&mut script.targets);
         match random.below(24) {
             0 => script.speak_noise(random, with_users),
             1..8 if !with_users => script.speak_socks4(random),
@@ -297,25 +301,16 @@ impl Script {
     }
 }
 
-/// Puts the families in turn, beginning with the first target's: the order they are tried in.
-fn take_turns(targets: &mut [Target]) {
-    for place in 1..targets.len() {
-        let is_v6 = |target: &Target| target.address.is_ipv6();
-        let wanted = is_v6(&targets[0]) ^ (place % 2 == 1);
-        if let Some(next) = (place..targets.len()).find(|it| is_v6(&targets[*it]) == wanted) {
-            targets[place..=next].rotate_right(1);
-        }
-    }
-}
-
 fn throw_resolution(random: &mut Random) -> Resolution {
     let soon = random.below(50_000) as u64;
     match random.below(24) {
-        0 => Resolution::Failure(soon, Refusal::HostUnreachable),
-        1 => Resolution::Failure(soon, Refusal::General),
+        0 => Resolution::Failure(soon, Failure::NotFound),
+        1 => Resolution::Known,
         2 => Resolution::Never,
         3 => Resolution::Full,
         4 => Resolution::Addresses(4_900_000 + random.below(300_000) as u64),
+        5 => Resolution::Apart(soon, None),
+        6..12 => Resolution::Apart(soon, Some(random.pick(&[30_000, 400_000, 12_000_000]))),
         _ => Resolution::Addresses(soon),
     }
 }

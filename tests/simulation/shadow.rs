@@ -135,7 +135,7 @@ impl World {
         }
         if named && l.connecting_since.is_none() {
             return match l.script.resolution {
-                Resolution::Failure(_, answer) if answer == refusal => true,
+                Resolution::Failure(_, failure) if failure.refusal() == refusal => true,
                 Resolution::Full => refusal == Refusal::General,
                 _ => {
                     let limit = timeouts.resolve.unwrap_or(u64::MAX);
@@ -145,7 +145,8 @@ impl World {
         }
         let mut heard = Vec::new();
         let mut all_failed = true;
-        for (number, target) in l.script.targets[..l.tried].iter().enumerate() {
+        for number in l.tried.iter().copied() {
+            let target = &l.script.targets[number];
             // A target that resets what it has just accepted refuses, too.
             let was_reset = self
                 .links
@@ -159,7 +160,7 @@ impl World {
                 Fate::Accepts(_) | Fate::Silent => all_failed = false,
             }
         }
-        all_failed &= l.tried == l.script.targets.len();
+        all_failed &= l.tried.len() == l.script.targets.len();
         let since = l.connecting_since.unwrap_or(self.now);
         let passed = timeouts.connect.is_some_and(|it| since + it <= self.now);
         let best = |heard: &[Refusal]| {
@@ -271,10 +272,10 @@ impl World {
     /// All denied addresses behind the last one tried count as tried once the session has given up.
     pub(crate) fn skip_denied(&mut self, life: usize) {
         let life = &mut self.lives[life];
-        while let Some(target) = life.script.targets.get(life.tried)
-            && target.fate == Fate::Denied
+        while let Some(target) = life.next_candidate()
+            && life.script.targets[target].fate == Fate::Denied
         {
-            life.tried += 1;
+            life.take_up(target);
         }
     }
 }

@@ -6,13 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use ringsocks::outcome::Refusal;
+use ringsocks::dns::{Answer, Asked};
 use ringsocks::proto::Name;
 use ringsocks::relay::Socket;
 use ringsocks::session::Net;
 use ringsocks::token::Token;
 
 use crate::counts::Event;
+use crate::life::Life;
 use crate::script::{Fate, Resolution};
 use crate::tcp::{Connection, OURS};
 use crate::world::{Happening, How, World};
@@ -153,26 +154,21 @@ impl Net for SimNet {
         Ok(SimSocket::new(&self.0, link, token))
     }
 
-    fn resolve(
-        &mut self,
-        name: &Name,
-        token: Token,
-        deadline: Option<Instant>,
-    ) -> Result<(), Refusal> {
+    fn resolve(&mut self, name: &Name, token: Token, deadline: Option<Instant>) -> Asked {
         assert_eq!(name.as_str(), "host.example");
         let world = &mut *self.0.borrow_mut();
         assert!(deadline.is_none_or(|at| at > world.instant()));
+        let index = world.owners[&token.slot()];
+        world.lives[index].asked = Some(token);
+        world.answer(index, token)
+    }
+
+    fn forget(&mut self, token: Token) {
+        let world = &mut *self.0.borrow_mut();
         let life = &mut world.lives[world.owners[&token.slot()]];
-        life.asked = Some(token);
-        let addresses = life.script.targets.iter().map(|target| target.answered_as).collect();
-        let (after, answer) = match life.script.resolution {
-            Resolution::Addresses(after) => (after, Ok(addresses)),
-            Resolution::Failure(after, refusal) => (after, Err(refusal)),
-            Resolution::Never => return Ok(()),
-            Resolution::Full => return Err(Refusal::General),
-        };
-        world.at(world.now + after, Happening::Answer(token, answer));
-        Ok(())
+        assert_eq!(life.asked, Some(token), "it forgets what it has not asked");
+        life.asked = None;
+        world.count(Event::Forgotten);
     }
 }
 
@@ -268,14 +264,56 @@ impl World {
         result.map_err(io::Error::from_raw_os_error)
     }
 
+    /// Sees to it that a question is answered as the script says.
+    fn answer(&mut self, index: usize, token: Token) -> Asked {
+        let Life { script, .. } = &self.lives[index];
+        let is_v6 = |target: &usize| script.targets[*target].address.is_ipv6();
+        let (first, rest): (Vec<usize>, Vec<usize>) =
+            (0..script.targets.len()).partition(|target| is_v6(target) == is_v6(&0));
+        let all: Vec<usize> = (0..script.targets.len()).collect();
+        let addresses = |targets: &[usize], more| Answer::Addresses {
+            addresses: targets.iter().map(|it| script.targets[*it].answered_as).collect(),
+            more,
+        };
+        let answering = |answer, targets, then| Happening::Answer { token, answer, targets, then };
+        let (after, happening) = match script.resolution {
+            Resolution::Addresses(after) => (after, answering(addresses(&all, false), all, None)),
+            Resolution::Apart(after, later) => {
+                let last = answering(addresses(&rest, false), rest, None);
+                let then = later.map(|later| (later, Box::new(last)));
+                (after, answering(addresses(&first, true), first, then))
+            }
+            Resolution::Failure(after, failure) => {
+                (after, answering(Answer::Failed(failure), Vec::new(), None))
+            }
+            Resolution::Never => return Asked::Pending,
+            Resolution::Known => {
+                let answer = addresses(&all, false);
+                let life = &mut self.lives[index];
+                life.learn(&all);
+                (life.connecting_since, life.asked) = (Some(self.now), None);
+                return Asked::Known(answer);
+            }
+            Resolution::Full => {
+                self.lives[index].asked = None;
+                return Asked::Full;
+            }
+        };
+        self.at(self.now + after, happening);
+        Asked::Pending
+    }
+
     pub(super) fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<usize> {
         let index = self.owners[&token.slot()];
         let life = &mut self.lives[index];
         // Addresses that are denied never come this far.
-        while life.script.targets[life.tried].fate == Fate::Denied {
-            life.tried += 1;
-        }
-        let number = life.tried;
+        let number = loop {
+            let next = life.next_candidate().expect("an address that nobody told it of");
+            if life.script.targets[next].fate != Fate::Denied {
+                break next;
+            }
+            life.take_up(next);
+        };
         let target = &life.script.targets[number];
         assert_eq!(target.address, address, "life {index}: another address than the next");
         let (fate, queues, abort) = (target.fate, target.plan.queues, target.plan.abort);
@@ -287,8 +325,9 @@ impl World {
             self.count(Event::AttemptPutOff);
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        self.lives[index].tried += 1;
-        if number > 0 {
+        let is_first = self.lives[index].tried.is_empty();
+        self.lives[index].take_up(number);
+        if !is_first {
             self.count(Event::SecondAddress);
         }
         self.note("connect", index, number);

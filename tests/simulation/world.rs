@@ -2,16 +2,15 @@
 //! knows what may be said and must have been heard.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ringsocks::outcome::Refusal;
+use ringsocks::dns::Answer;
 use ringsocks::token::Token;
 
 use crate::counts::Event;
 use crate::life::Life;
 use crate::random::Random;
-use crate::script::{Plan, Script};
+use crate::script::{Asked, Plan, Script};
 use crate::tcp::Connection;
 
 /// What happens by itself at its time.
@@ -19,7 +18,13 @@ pub(crate) enum Happening {
     Arrival(usize),
     Established(usize),
     Failed(usize, i32),
-    Answer(Token, Result<Vec<IpAddr>, Refusal>),
+    /// What a name means, which of the targets that is, and what happens so much later.
+    Answer {
+        token: Token,
+        answer: Answer,
+        targets: Vec<usize>,
+        then: Option<(u64, Box<Happening>)>,
+    },
     Abort(usize, bool),
 }
 
@@ -95,13 +100,18 @@ impl World {
 
     pub(crate) fn add_life(&mut self, script: Script) {
         self.at(script.arrives_at, Happening::Arrival(self.lives.len()));
+        let named = matches!(script.request, Asked::Connect { named: true });
+        let v6_is_next = script.targets[0].address.is_ipv6();
+        let candidates = if named { Vec::new() } else { vec![0] };
         self.lives.push(Life {
             script,
             client: None,
             heard: 0,
             said: Vec::new(),
             reply_due: None,
-            tried: 0,
+            candidates,
+            v6_is_next,
+            tried: Vec::new(),
             attempts: Vec::new(),
             granted: None,
             granted_target: None,
