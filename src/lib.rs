@@ -11,6 +11,7 @@
 //! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end |
 //! | reactor, one a CPU, pinned ([`reactor`]) | accepts, negotiates, connects, relays, keeps the deadlines; never blocks |
 //! | log ([`logging`]) | writes the lines of the others: a stopped reader stops nobody |
+//! | access ([`access`]) | formats and writes a line for each session that has ended |
 //! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`; later password hashes, PAM and GSSAPI |
 //!
 //! Reactors share [`session::Terms`] (read only) and one count of open sessions. Letters reach them
@@ -25,9 +26,9 @@
 //! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread, reload |
 //! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets | resolver sockets, UDP batches |
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
-//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] | who is it · may it · move bytes · blocking work | hashes, PAM, GSSAPI · rules · splice, sealing |
+//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · splice, sealing |
 //! | [`proto`] · [`dns`] | bytes ⇄ values, questions ⇄ answers: no socket, no clock | UDP headers |
-//! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | access log |
+//! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | |
 //! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulator (`tests/simulation`)
@@ -81,6 +82,7 @@
 //!   **drain**: to shut the server down; **park**: to stop accepting for now; **reap**: to end a
 //!   session; **outcome**: how it ended; **refusal**: what the client was told.
 
+pub mod access;
 pub mod auth;
 pub mod config;
 pub mod dns;

@@ -62,6 +62,18 @@ impl Refusal {
         }
     }
 
+    fn fault(self) -> Fault {
+        match self {
+            Refusal::General => Fault::Gateway,
+            Refusal::Denied => Fault::Policy,
+            Refusal::NetworkUnreachable => Fault::Network,
+            Refusal::HostUnreachable | Refusal::ConnectionRefused | Refusal::TimedOut => {
+                Fault::Target
+            }
+            Refusal::CommandUnsupported | Refusal::AddressUnsupported => Fault::Client,
+        }
+    }
+
     /// Of two failed attempts at the same target, the one that tells the client more.
     ///
     /// 05 > 06 > 04 > 03 > 01; 02 only where every address was denied.
@@ -169,6 +181,58 @@ impl Outcome {
             Outcome::Refused(refusal) => 11 + refusal.rep() as usize,
         }
     }
+
+    /// Who is to blame.
+    ///
+    /// REP 01 is also told for a malformed name, and blames the gateway all the same: its operator
+    /// must not overlook a failure of ours. A timeout of ours that ends a quiet session is nobody's.
+    pub fn fault(self) -> Fault {
+        match self {
+            Outcome::Finished
+            | Outcome::Empty
+            | Outcome::IdleTimeout
+            | Outcome::HalfClosedTimeout => Fault::Nobody,
+            Outcome::Noise
+            | Outcome::NoMethod
+            | Outcome::BadLogin
+            | Outcome::ClientGone
+            | Outcome::HandshakeTimeout
+            | Outcome::ClientReset => Fault::Client,
+            Outcome::TargetReset => Fault::Target,
+            Outcome::Drained => Fault::Gateway,
+            Outcome::Refused(refusal) => refusal.fault(),
+        }
+    }
+}
+
+/// Who is to blame for how a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Nobody: it ended as sessions do.
+    Nobody,
+    /// The client: what it sent, or that it left.
+    Client,
+    /// The target: it is down, refuses, resets, or its name does not resolve.
+    Target,
+    /// The rules of this gateway, or of its host's firewall.
+    Policy,
+    /// This gateway: something ran out, failed, or was shut down.
+    Gateway,
+    /// The network: no route leads to the target.
+    Network,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::Nobody => "none",
+            Fault::Client => "client",
+            Fault::Target => "target",
+            Fault::Policy => "policy",
+            Fault::Gateway => "gateway",
+            Fault::Network => "network",
+        })
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -220,6 +284,36 @@ mod tests {
         assert_eq!(rep(libc::EPERM), 2);
         assert_eq!(rep(libc::EADDRNOTAVAIL), 1);
         assert_eq!(rep(libc::EMFILE), 1);
+    }
+
+    #[test]
+    fn every_end_has_somebody_to_blame_or_nobody() {
+        let blamed: Vec<_> = Outcome::ALL.iter().map(|it| format!("{it} {}", it.fault())).collect();
+        assert_eq!(
+            blamed,
+            [
+                "finished none",
+                "empty none",
+                "noise client",
+                "no_method client",
+                "bad_login client",
+                "client_gone client",
+                "handshake_timeout client",
+                "client_reset client",
+                "target_reset target",
+                "idle_timeout none",
+                "half_closed_timeout none",
+                "drained gateway",
+                "refused_01 gateway",
+                "refused_02 policy",
+                "refused_03 network",
+                "refused_04 target",
+                "refused_05 target",
+                "refused_06 target",
+                "refused_07 client",
+                "refused_08 client",
+            ]
+        );
     }
 
     #[test]

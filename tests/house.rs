@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["sys", "outcome", "token"],
     &["config", "logging", "metrics"],
     &["proto", "dns"],
-    &["auth", "policy", "relay", "offload"],
+    &["auth", "policy", "relay", "offload", "access"],
     &["session"],
     &["reactor"],
     &["process"],

@@ -79,6 +79,12 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(bytes as usize)
 }
 
+/// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of killing the process by SIGXFSZ.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 fn empty_cpu_set() -> libc::cpu_set_t {
     // SAFETY: a cpu_set_t is an array of integers; all zeroes is the empty set.
     unsafe { mem::zeroed() }
