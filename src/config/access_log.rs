@@ -45,7 +45,7 @@ impl fmt::Display for AccessLog {
         match self {
             AccessLog::Off => f.write_str("\"off\""),
             AccessLog::Stdout => f.write_str("\"stdout\""),
-            AccessLog::File(path) => write!(f, "{path:?}"),
+            AccessLog::File(path) => f.write_str(&value::show_text(&path.to_string_lossy())),
         }
     }
 }

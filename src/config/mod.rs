@@ -119,6 +119,15 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads what a file with this `text` says alone; `name` is what errors call it.
+    pub fn parse(name: &str, text: &str) -> Result<Config, Error> {
+        let mut layer = Layer::default();
+        file::parse(name, text, &mut layer)?;
+        let config = layer.build();
+        config.refuse_open_proxy()?;
+        Ok(config)
+    }
+
     /// Fails if anyone who can reach a listener from another host would be served, without that
     /// having been asked for; [`load`](Self::load) calls it.
     pub fn refuse_open_proxy(&self) -> Result<(), Error> {

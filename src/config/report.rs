@@ -34,7 +34,8 @@ impl Config {
         if self.users.is_empty() {
             return writeln!(f, "users = {{}} # no password is asked for");
         }
-        let names: Vec<_> = self.users.keys().map(|name| format!("{name:?} = \"***\"")).collect();
+        let names: Vec<_> =
+            self.users.keys().map(|name| format!("{} = \"***\"", value::show_text(name))).collect();
         writeln!(f, "users = {{ {} }}", names.join(", "))
     }
 

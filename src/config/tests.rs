@@ -12,11 +12,7 @@ use super::schema::{Form, KEYS};
 use super::*;
 
 fn read(text: &str) -> Result<Config, Error> {
-    let mut layer = Layer::default();
-    file::parse("r.toml", text, &mut layer)?;
-    let config = layer.build();
-    config.refuse_open_proxy()?;
-    Ok(config)
+    Config::parse("r.toml", text)
 }
 
 fn load(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Error> {
@@ -171,6 +167,13 @@ fn what_is_shown_of_a_whole_file_reads_back() {
     let shown = read(others).unwrap().to_string();
     assert!(others.lines().all(|line| shown.contains(line)), "{shown}");
     assert_eq!(read(&shown).unwrap().to_string(), shown);
+}
+
+#[test]
+fn a_name_is_shown_as_a_file_would_have_it() {
+    let shown = read(r#"users = { "bob \b\u00e9" = "plain:x" }"#).unwrap().to_string();
+    let read = read(&shown.replace("***", "plain:x")).unwrap();
+    assert_eq!(read.users.keys().collect::<Vec<_>>(), ["bob \u{8}é"]);
 }
 
 #[test]

@@ -289,9 +289,32 @@ pub(super) fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// Shows a text as a file would have it, with no character that could not be seen.
+pub(super) fn show_text(text: &str) -> String {
+    let mut shown = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => shown.extend(['\\', character]),
+            '\'' => shown.push(character),
+            _ if character.escape_debug().len() > 1 => {
+                shown += &format!("\\U{:08x}", u32::from(character));
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown + "\""
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_of_a_text_is_shown_by_its_number() {
+        assert_eq!(show_text("bob b"), r#""bob b""#);
+        assert_eq!(show_text(r#"a"b\c'dü"#), r#""a\"b\\c'dü""#);
+        assert_eq!(show_text("a\u{8}\n\u{202e}"), r#""a\U00000008\U0000000a\U0000202e""#);
+    }
 
     #[test]
     fn durations() {

@@ -69,9 +69,10 @@ impl HttpOrigin {
     }
 }
 
-struct Request {
+/// What a client asked for.
+pub(crate) struct Request {
     method: String,
-    path: String,
+    pub(crate) path: String,
     body_len: u64,
     expects_continue: bool,
 }
@@ -90,7 +91,8 @@ fn serve(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn read_request(reader: &mut impl BufRead) -> io::Result<Request> {
+/// Reads a request up to its body.
+pub(crate) fn read_request(reader: &mut impl BufRead) -> io::Result<Request> {
     let line = read_line(reader)?;
     let mut words = line.split(' ').map(str::to_owned);
     let mut request = Request {

@@ -1,12 +1,17 @@
 //! Real clients against the real binary. Each test needs its client, which `tests/run` installs;
 //! where the client is missing the test fails.
 
+mod chromium;
 mod curl;
 mod http;
 mod nc;
+mod ncat;
+mod nmap;
+mod npm;
 mod program;
 mod proxychains;
 mod pysocks;
+mod site;
 mod ssh;
 mod stream;
 #[path = "../support/mod.rs"]
@@ -14,8 +19,18 @@ mod support;
 
 use std::net::{Ipv6Addr, TcpListener};
 
+use support::server::Server;
+
 /// A user's name and password, as `-u` takes them.
 const LOGIN: &str = "alice:wonderland";
+
+/// These sessions and bytes went through the server, and no others; asked once all have ended.
+#[track_caller]
+fn assert_relayed(server: &Server, sessions: u64, up: u64, down: u64) {
+    let counters = server.counters();
+    let relayed = ["finished", "bytes_up", "bytes_down"].map(|name| counters[name]);
+    assert_eq!(relayed, [sessions, up, down], "sessions, bytes up, bytes down: {counters:?}");
+}
 
 /// Whether this host has the IPv6 loopback address. Where it has none, tests of IPv6 end at once.
 fn has_ipv6() -> bool {

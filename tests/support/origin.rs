@@ -103,6 +103,15 @@ impl Service {
         })
     }
 
+    /// Says `text` at once, and ends when its client does.
+    pub fn banner(text: &'static str) -> Service {
+        Service::start(Origin::start(), move |mut stream| {
+            // A client that is gone already has heard enough.
+            let _ = stream.write_all(text.as_bytes());
+            let _ = io::copy(&mut stream, &mut io::sink());
+        })
+    }
+
     /// Sends without end, whether anyone reads or not, and adds up what the kernel took.
     pub fn flood() -> (Service, Arc<AtomicU64>) {
         let taken = Arc::new(AtomicU64::new(0));
