@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::nameserver::SilentNameserver;
+use crate::support::dns::{Nameserver, Response};
 use crate::support::origin::{ClosedPort, DeafTarget};
 use crate::support::peer::Peer;
 use crate::support::server::Server;
-use crate::support::socks::{greeting, request_session};
+use crate::support::socks::{greeting, request_name, request_session};
 use crate::support::{finish, session};
 
 #[test]
@@ -114,13 +114,15 @@ fn closing_does_not_wait_for_a_client_that_never_closes() {
 }
 
 #[test]
-#[ignore = "needs root: tests/run"]
 fn resolve_answers_04() {
-    let nameserver = SilentNameserver::start();
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|_| Response::silence());
     let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "300ms")]);
     let baseline = server.baseline();
-    let client = nameserver.asking_client(&server);
+    let started = Instant::now();
+    let client = request_name(server.address(), "silent.example", 80);
     client.expect_refused(4);
+    assert!(started.elapsed() >= Duration::from_millis(300), "refused too early");
     drop(client);
     baseline.assert_restored();
     server.wait_counter("refused_04", 1);

@@ -6,8 +6,6 @@ mod support;
 mod deadlines;
 mod hang_ups;
 mod limits;
-mod names;
-mod nameserver;
 mod reporting;
 mod starting;
 mod stopping;

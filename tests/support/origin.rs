@@ -59,6 +59,11 @@ impl Origin {
         }
     }
 
+    /// A connection that is there already.
+    pub fn try_accept(&self) -> Option<Peer> {
+        self.accept_within(Duration::from_millis(1))
+    }
+
     /// Nobody has connected, and nobody does for a moment.
     #[track_caller]
     pub fn expect_nobody(&self) {

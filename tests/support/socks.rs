@@ -110,6 +110,16 @@ pub fn request_session(proxy: SocketAddr, target: SocketAddr) -> Peer {
     client
 }
 
+/// As [`request_session`], for a name.
+#[track_caller]
+pub fn request_name(proxy: SocketAddr, name: &str, port: u16) -> Peer {
+    let client = Peer::connect(proxy);
+    client.send(&greeting(&[0]));
+    client.expect(&[5, 0]);
+    client.send(&connect_to_name(name.as_bytes(), port));
+    client
+}
+
 #[track_caller]
 fn octets<const LEN: usize>(peer: &Peer) -> [u8; LEN] {
     peer.read_exact(LEN).try_into().expect("read_exact returns what it was asked for")

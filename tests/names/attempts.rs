@@ -1,0 +1,384 @@
+//! Which of a name's addresses is connected to (RFC 8305), and what is told if none is.
+
+use std::time::{Duration, Instant};
+
+use crate::support::dns::message::{A, AAAA};
+use crate::support::dns::{Nameserver, Response};
+use crate::support::finish;
+use crate::support::origin::Origin;
+use crate::support::peer::Peer;
+use crate::support::socks::request_name;
+use crate::support::wait_until;
+use crate::wire::Begun;
+use crate::world::{PORT, World, ip, v4, v6};
+
+/// "Resolution Delay" and "Connection Attempt Delay" (RFC 8305 section 8).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+const ATTEMPTS_MAX: usize = 8;
+
+/// Deadlines that no test waits for.
+const PATIENT: [(&str, &str); 2] =
+    [("RINGSOCKS_TIMEOUT_RESOLVE", "25s"), ("RINGSOCKS_TIMEOUT_CONNECT", "25s")];
+
+/// The name has this address, and its other family has something else done about it.
+fn one_family<R: Into<Response>>(
+    nameserver: &Nameserver,
+    name: &str,
+    address: &str,
+    other: impl Fn() -> R + Send + Sync + 'static,
+) {
+    let address = address.to_owned();
+    nameserver.script(name, move |question| match ip(&address).is_ipv4() == (question.kind == A) {
+        true => Response::from(question.addresses(&[&address])),
+        false => other().into(),
+    });
+}
+
+/// The client and `origin` are the two ends of one session, and there is no other.
+#[track_caller]
+fn assert_one_session(client: Peer, origin: &Origin) {
+    let target = origin.accept();
+    client.send(b"here");
+    target.expect(b"here");
+    origin.expect_nobody();
+    finish(client, &target);
+}
+
+/// The addresses that were tried, in order.
+fn tried(world: &World) -> Vec<Begun> {
+    world.wire.begun_to(|to| to.port() == PORT)
+}
+
+fn addresses(begun: &[Begun]) -> Vec<String> {
+    begun.iter().map(|it| it.to.ip().to_string()).collect()
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn v4_waits_a_moment_for_v6_and_no_longer() {
+    let world = World::new();
+    let origin = world.origin(&v4(1));
+    one_family(&world.nameserver, "late.example", &v4(1), Response::silence);
+    world.nameserver.script("later.example", |question| {
+        let both = question.addresses(&[&v4(1), &v6(1)]);
+        let late = if question.kind == A { 0 } else { 3 };
+        Response::from(both).after(Duration::from_secs(late))
+    });
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    for name in ["late.example", "later.example"] {
+        let started = Instant::now();
+        let client = world.ask(&server, name);
+        assert!(client.expect_granted().is_ipv4());
+        let took = started.elapsed();
+        assert!(took >= RESOLUTION_DELAY, "{name}: granted after {took:?}");
+        assert!(took < Duration::from_secs(2), "{name}: granted after {took:?}");
+        assert_one_session(client, &origin);
+    }
+    assert_eq!(addresses(&tried(&world)), [v4(1), v4(1)]);
+    baseline.assert_restored();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn v6_that_comes_within_the_moment_is_first() {
+    let world = World::new();
+    let (v4_origin, v6_origin) = (world.origin(&v4(1)), world.origin(&v6(1)));
+    world.nameserver.script("both.example", |question| {
+        let both = question.addresses(&[&v4(1), &v6(1)]);
+        let late = if question.kind == A { 0 } else { 10 };
+        Response::from(both).after(Duration::from_millis(late))
+    });
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let client = world.ask(&server, "both.example");
+    assert!(client.expect_granted().is_ipv6());
+    assert_one_session(client, &v6_origin);
+    v4_origin.expect_nobody();
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn v6_waits_for_nobody() {
+    let world = World::new();
+    let origin = world.origin(&v6(1));
+    one_family(&world.nameserver, "v6.example", &v6(1), Response::silence);
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let started = Instant::now();
+    let client = world.ask(&server, "v6.example");
+    assert!(client.expect_granted().is_ipv6());
+    assert!(started.elapsed() < Duration::from_secs(2), "it waited for the other family");
+    assert_one_session(client, &origin);
+    baseline.assert_restored();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_host_without_v6_waits_for_nobody() {
+    let world = World::without_v6();
+    let origin = world.origin(&v4(1));
+    world.nameserver.script_others(|question| match question.kind {
+        A => question.addresses(&[&v4(1)]).into(),
+        _ => Response::silence(),
+    });
+    let server = world.server(&PATIENT);
+    let times = (0..20).map(|n| {
+        let started = Instant::now();
+        let client = world.ask(&server, &format!("{n}.example"));
+        client.expect_granted();
+        let took = started.elapsed();
+        assert_one_session(client, &origin);
+        took
+    });
+    // Any of them may be late, but not all.
+    let least = times.min().expect("twenty times");
+    assert!(least < RESOLUTION_DELAY, "at least {least:?}");
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_host_without_v6_tries_v4_first() {
+    let world = World::without_v6();
+    let origin = world.origin(&v4(1));
+    world.nameserver.script("both.example", |question| {
+        let late = if question.kind == A { 20 } else { 0 };
+        let both = question.addresses(&[&v6(1), &v4(1)]);
+        Response::from(both).after(Duration::from_millis(late))
+    });
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let client = world.ask(&server, "both.example");
+    assert!(client.expect_granted().is_ipv4());
+    assert_one_session(client, &origin);
+    assert_eq!(addresses(&tried(&world)), [v4(1)]);
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn the_route_to_v6_may_come_and_go() {
+    let world = World::without_v6();
+    let (_v4_origin, _v6_origin) = (world.origin(&v4(1)), world.origin(&v6(1)));
+    world.nameserver.script_others(|question| question.addresses(&[&v4(1), &v6(1)]));
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let mut n = 0;
+    let mut family_is_v6 = || {
+        n += 1;
+        world.ask(&server, &format!("{n}.example")).expect_granted().is_ipv6()
+    };
+    assert!(!family_is_v6());
+    let route = format!("default via {}", crate::world::OUTSIDE_V6);
+    world.gateway.run(&format!("ip route add {route}"));
+    wait_until("v6 comes first", &mut family_is_v6);
+    world.gateway.run(&format!("ip route delete {route}"));
+    wait_until("v4 comes first", || !family_is_v6());
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_blackholed_v6_costs_a_quarter_of_a_second() {
+    let world = World::new();
+    let origin = world.origin(&v4(1));
+    world.nameserver.addresses("both.example", &[&v4(1), &v6(1)]);
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let started = Instant::now();
+    let client = world.ask(&server, "both.example");
+    assert!(client.expect_granted().is_ipv4());
+    let took = started.elapsed();
+    assert!(took >= ATTEMPT_DELAY, "granted after {took:?}");
+    assert!(took < Duration::from_millis(2500), "granted after {took:?}");
+    assert_eq!(addresses(&tried(&world)), [v6(1), v4(1)]);
+    // The loser is closed: were it not, it would get through now with its next SYN.
+    wait_until("the loser is closed", || server.fds() == baseline.fds() + 2);
+    let loser = world.origin(&v6(1));
+    loser.expect_nobody_for(Duration::from_millis(1500));
+    assert_one_session(client, &origin);
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn of_many_dead_addresses_eight_are_tried_in_turn() {
+    let world = World::new();
+    let dead: Vec<String> = (1..=6).flat_map(|n| [v6(n), v4(n)]).collect();
+    let all: Vec<&str> = dead.iter().map(String::as_str).collect();
+    world.nameserver.addresses("dead.example", &all);
+    let server = world.server(&[("RINGSOCKS_TIMEOUT_CONNECT", "3s")]);
+    let baseline = server.baseline();
+    let started = Instant::now();
+    let client = world.ask(&server, "dead.example");
+    client.expect_refused(6);
+    assert!(started.elapsed() >= Duration::from_secs(3), "refused too early");
+    let tried = tried(&world);
+    assert_eq!(addresses(&tried), dead[..ATTEMPTS_MAX]);
+    for (n, attempt) in tried.iter().enumerate() {
+        let after = attempt.at - started;
+        assert!(after >= ATTEMPT_DELAY * n as u32, "attempt {n} after {after:?}");
+    }
+    drop(client);
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn of_many_refusing_addresses_eight_are_tried_without_a_pause() {
+    let world = World::new();
+    let refusing: Vec<String> = (1..=6).flat_map(|n| [v6(n), v4(n)]).collect();
+    world.has(&refusing);
+    let all: Vec<&str> = refusing.iter().map(String::as_str).collect();
+    world.nameserver.addresses("refusing.example", &all);
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let started = Instant::now();
+    world.ask(&server, "refusing.example").expect_refused(5);
+    let took = started.elapsed();
+    assert!(took < ATTEMPT_DELAY * (ATTEMPTS_MAX as u32 - 1), "refused after {took:?}");
+    assert_eq!(addresses(&tried(&world)), refusing[..ATTEMPTS_MAX]);
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn each_family_keeps_the_order_of_its_answer() {
+    let world = World::new();
+    let origin = world.origin(&v4(9));
+    world.has(&[v4(3), v4(7), v6(5), v6(2)]);
+    let answer = [v4(7), v4(3), v4(9), v6(5), v6(2)];
+    let all: Vec<&str> = answer.iter().map(String::as_str).collect();
+    world.nameserver.addresses("ordered.example", &all);
+    let server = world.server(&PATIENT);
+    let client = world.ask(&server, "ordered.example");
+    client.expect_granted();
+    assert_one_session(client, &origin);
+    assert_eq!(addresses(&tried(&world)), [v6(5), v4(7), v6(2), v4(3), v4(9)]);
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn the_client_hears_what_tells_it_most() {
+    let world = World::new();
+    let (refusing, dead, private) = (v4(1), v4(2), "192.168.9.9".to_owned());
+    let (unreachable, no_route) = (v4(3), v4(4));
+    world.has(std::slice::from_ref(&refusing));
+    world.gateway.run(&format!(
+        "ip route add unreachable {unreachable}
+         ip route add throw {no_route}"
+    ));
+    let server = world
+        .server(&[("RINGSOCKS_LISTEN_TARGETS", "public"), ("RINGSOCKS_TIMEOUT_CONNECT", "1500ms")]);
+    let baseline = server.baseline();
+    let alone = [(&refusing, 5), (&dead, 6), (&unreachable, 4), (&no_route, 3), (&private, 2)];
+    for (address, rep) in alone {
+        assert_rep(&world, &server, &[address], rep);
+    }
+    for (n, (first, first_rep)) in alone.iter().enumerate() {
+        for (second, _) in &alone[n + 1..] {
+            assert_rep(&world, &server, &[first, second], *first_rep);
+            assert_rep(&world, &server, &[second, first], *first_rep);
+        }
+    }
+    let all: Vec<&String> = alone.iter().rev().map(|(address, _)| *address).collect();
+    assert_rep(&world, &server, &all, 5);
+    assert_rep(&world, &server, &[&private, &"10.9.9.9".to_owned()], 2);
+    baseline.assert_at_rest();
+}
+
+/// A name with these addresses is answered with this REP.
+#[track_caller]
+fn assert_rep(world: &World, server: &crate::Server, of: &[&String], rep: u8) {
+    let name = format!(
+        "{}.example",
+        of.iter().map(|it| it.replace('.', "-")).collect::<Vec<_>>().join(".")
+    );
+    let of: Vec<&str> = of.iter().map(|it| it.as_str()).collect();
+    world.nameserver.addresses(&name, &of);
+    let heard = world.ask(server, &name).expect_reply().rep;
+    assert_eq!(heard, rep, "{of:?}");
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn an_address_that_comes_late_is_tried_when_all_others_have_failed() {
+    let world = World::new();
+    let origin = world.origin(&v6(1));
+    world.has(&[v4(1)]);
+    for (name, first) in [("refused.example", v4(1)), ("dead.example", v4(2))] {
+        world.nameserver.script(name, move |question| match question.kind {
+            AAAA => {
+                let late = question.addresses(&[&v6(1)]);
+                Response::from(late).after(Duration::from_millis(600))
+            }
+            _ => question.addresses(&[&first]).into(),
+        });
+    }
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    for name in ["refused.example", "dead.example"] {
+        let started = Instant::now();
+        let client = world.ask(&server, name);
+        assert!(client.expect_granted().is_ipv6(), "{name}");
+        assert!(started.elapsed() >= Duration::from_millis(600), "{name}");
+        assert_one_session(client, &origin);
+    }
+    assert_eq!(addresses(&tried(&world)), [v4(1), v6(1), v4(2), v6(1)]);
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_family_that_comes_late_with_nothing_ends_it() {
+    let world = World::new();
+    world.has(&[v4(1)]);
+    world.nameserver.script("refused.example", |question| match question.kind {
+        AAAA => Response::from(question.answer().soa(60, 60)).after(Duration::from_millis(600)),
+        _ => question.addresses(&[&v4(1)]).into(),
+    });
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    world.ask(&server, "refused.example").expect_refused(5);
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_client_that_hangs_up_ends_every_attempt() {
+    let world = World::new();
+    let dead: Vec<String> = (1..=4).flat_map(|n| [v6(n), v4(n)]).collect();
+    let all: Vec<&str> = dead.iter().map(String::as_str).collect();
+    world.nameserver.addresses("dead.example", &all);
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let client = world.ask(&server, "dead.example");
+    wait_until("several are tried", || tried(&world).len() >= 3);
+    drop(client);
+    server.wait_counter("client_gone", 1);
+    baseline.assert_at_rest();
+    let before = tried(&world).len();
+    assert!(before < ATTEMPTS_MAX, "{before} were tried");
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn many_sessions_race_without_leaving_anything() {
+    let world = World::new();
+    let origin = world.origin(&v4(1));
+    world.nameserver.addresses("both.example", &[&v4(1), &v6(1)]);
+    let server = world.server(&PATIENT);
+    let baseline = server.baseline();
+    let clients: Vec<Peer> = world
+        .gateway
+        .enter(|| (0..200).map(|_| request_name(server.address(), "both.example", PORT)).collect());
+    for client in &clients {
+        client.expect_granted();
+    }
+    let targets: Vec<Peer> = (0..clients.len()).map(|_| origin.accept()).collect();
+    origin.expect_nobody();
+    drop((clients, targets));
+    baseline.assert_at_rest();
+}

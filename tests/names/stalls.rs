@@ -1,0 +1,180 @@
+//! Names that hang beside sessions that have nothing to do with them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::support::dns::{Nameserver, Response};
+use crate::support::origin::Service;
+use crate::support::peer::Peer;
+use crate::support::raise_descriptor_limit;
+use crate::support::server::Server;
+use crate::support::socks::{connect_to_name, greeting};
+
+/// How long names hang before they are given up.
+const HANGING: Duration = Duration::from_secs(20);
+/// How many clients wait for them: this process and the server have a descriptor for each.
+const HANGING_CLIENTS: usize = 8_000;
+/// How many sessions are timed.
+const TIMED: usize = 1_000;
+
+/// The times to set a session up, from the least on.
+struct SetUpTimes(Vec<Duration>);
+
+impl SetUpTimes {
+    fn hundredth(&self, n: usize) -> Duration {
+        self.0[(self.0.len() - 1) * n / 100]
+    }
+}
+
+fn request(name: &str, port: u16) -> Vec<u8> {
+    [greeting(&[0]), connect_to_name(name.as_bytes(), port)].concat()
+}
+
+/// A client from one of eight addresses that waits for the answer to this.
+fn waiting_client(server: &Server, n: usize, request: &[u8]) -> Peer {
+    let source = Ipv4Addr::new(127, 7, 7, 1 + (n % 8) as u8);
+    let client = Peer::connect_from((source, 0).into(), server.address());
+    client.send(request);
+    client
+}
+
+/// As many sessions as are timed, one after the other, each of which must succeed.
+#[track_caller]
+fn set_up_sessions(server: &Server, name: &str, target: SocketAddr) -> SetUpTimes {
+    let request = request(name, target.port());
+    let mut times: Vec<Duration> = (0..TIMED)
+        .map(|_| {
+            let started = Instant::now();
+            let client = Peer::connect(server.address());
+            client.send(&request);
+            client.expect(&[5, 0]);
+            client.expect_granted();
+            let took = started.elapsed();
+            client.send(b"ping");
+            client.expect(b"ping");
+            took
+        })
+        .collect();
+    times.sort();
+    SetUpTimes(times)
+}
+
+#[track_caller]
+fn assert_no_worse(what: &str, alone: &SetUpTimes, beside: &SetUpTimes) {
+    for hundredth in [50, 90] {
+        let (alone, beside) = (alone.hundredth(hundredth), beside.hundredth(hundredth));
+        println!("{what}: {hundredth} of 100 within {alone:?} alone, {beside:?} beside them");
+        assert!(beside < alone * 10, "{what}: {alone:?} alone, {beside:?} beside them");
+    }
+}
+
+#[test]
+fn eight_thousand_names_under_a_silent_server_leave_a_known_name_alone() {
+    raise_descriptor_limit();
+    let echo = Service::echo();
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|_| Response::silence());
+    nameserver.addresses("known.example", &["127.0.0.1"]);
+    let server = server(&nameserver);
+    let baseline = server.baseline();
+    let alone = set_up_sessions(&server, "known.example", echo.address());
+
+    let hanging: Vec<Peer> = (0..HANGING_CLIENTS)
+        .map(|n| waiting_client(&server, n, &request(&format!("hangs-{n}.example"), 80)))
+        .collect();
+    let fds = server.fds();
+    assert!(fds < baseline.fds() + HANGING_CLIENTS + 200, "{fds} descriptors");
+    let beside = set_up_sessions(&server, "known.example", echo.address());
+    assert_no_worse("a known name", &alone, &beside);
+    assert_eq!(nameserver.counts_for("known.example"), [1, 1]);
+
+    for client in &hanging {
+        client.expect(&[5, 0]);
+    }
+    let answered = hanging.iter().filter(|it| it.has_input()).count();
+    assert!(answered < HANGING_CLIENTS / 100, "{answered} names were given up at once");
+    // Others are asked for beside them.
+    nameserver.addresses("new.example", &["127.0.0.1"]);
+    let client = waiting_client(&server, 0, &request("new.example", echo.address().port()));
+    client.expect(&[5, 0]);
+    client.expect_granted();
+    drop((client, hanging));
+    baseline.assert_restored();
+    baseline.assert_idle();
+}
+
+#[test]
+fn thousands_who_wait_for_one_slow_name_leave_others_alone() {
+    raise_descriptor_limit();
+    const WAITING: usize = 3_000;
+    let echo = Service::echo();
+    let nameserver = Nameserver::start();
+    nameserver.script("slow.example", |_| Response::silence());
+    nameserver.addresses("known.example", &["127.0.0.1"]);
+    let server = server(&nameserver);
+    let baseline = server.baseline();
+    let alone = set_up_sessions(&server, "known.example", echo.address());
+
+    let slow = request("slow.example", echo.address().port());
+    let crowd: Vec<Peer> = (0..WAITING).map(|n| waiting_client(&server, n, &slow)).collect();
+    let beside = set_up_sessions(&server, "known.example", echo.address());
+    assert_no_worse("beside a crowd", &alone, &beside);
+
+    // Half of them leave, the others hear of it when it comes.
+    let mut crowd = crowd;
+    crowd.truncate(WAITING / 2);
+    nameserver.addresses("slow.example", &["127.0.0.1"]);
+    for client in &crowd {
+        client.expect(&[5, 0]);
+        assert!(client.expect_reply().rep == 0, "not granted");
+    }
+    let asked = nameserver.counts_for("slow.example");
+    assert!(asked.iter().all(|asked| *asked <= 6), "asked {asked:?} times");
+    server.wait_counters("those who left are gone", |it| it["client_gone"] == WAITING as u64 / 2);
+    drop(crowd);
+    baseline.assert_at_rest();
+}
+
+#[test]
+fn who_asks_for_names_without_end_is_told_no_and_others_are_served() {
+    raise_descriptor_limit();
+    let echo = Service::echo();
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|_| Response::silence());
+    nameserver.addresses("known.example", &["127.0.0.1"]);
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "30s")]);
+    let baseline = server.baseline();
+    set_up_sessions(&server, "known.example", echo.address());
+    // Who hangs up leaves the question behind, so that names pile up without descriptors.
+    let mut asked = 0;
+    let started = Instant::now();
+    let refused = loop {
+        assert!(asked < 40_000, "names pile up without a bound");
+        assert!(started.elapsed() < Duration::from_secs(25), "too slow to reach the bound");
+        let batch: Vec<Peer> = (0..500)
+            .map(|n| {
+                waiting_client(&server, n, &request(&format!("piles-{}.example", asked + n), 80))
+            })
+            .collect();
+        asked += batch.len();
+        for client in &batch {
+            client.expect(&[5, 0]);
+        }
+        if let Some(client) = batch.iter().find(|it| it.has_input()) {
+            break client.expect_reply().rep;
+        }
+    };
+    println!("refused after {asked} names");
+    assert!([1, 4].contains(&refused), "{refused}");
+    set_up_sessions(&server, "known.example", echo.address());
+    let used = server.rss_anon();
+    assert!(used < 100 << 20, "{used} bytes for {asked} names");
+    server.wait_counter("open", 0);
+    baseline.assert_restored();
+}
+
+fn server(nameserver: &Nameserver) -> Server {
+    let hanging = format!("{}s", HANGING.as_secs());
+    nameserver
+        .server(&[("RINGSOCKS_TIMEOUT_RESOLVE", &hanging), ("RINGSOCKS_TIMEOUT_CONNECT", "10s")])
+}
