@@ -360,17 +360,22 @@ impl Resolver {
 
     /// Sends a query to the server whose turn it is.
     fn send(&mut self, index: usize, family: Family, now: Instant) {
-        let Some(query) = self.query(index, family) else { return };
-        let turn = query.tries as usize + query.failures;
+        let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
+            return;
+        };
         let transport = query.transport;
         let server = match (transport, query.sent.last()) {
             // Who has more to say than fits into a datagram is asked for the rest of it.
             (Transport::Tcp, Some(sent)) if sent.transport == Transport::Udp => sent.server,
-            _ => self.servers.choose(turn, now),
+            _ => self.servers.choose(&query.asked, now).unwrap_or_else(|| {
+                query.asked.clear();
+                self.servers.first(now)
+            }),
         };
-        let count = self.servers.len();
-        let Some(query) = self.query(index, family) else { return };
-        (query.sent_at, query.retry_at) = (now, now + query.patience(count));
+        if !query.asked.contains(&server) {
+            query.asked.push(server);
+        }
+        (query.sent_at, query.retry_at) = (now, now + query.patience(self.servers.len()));
         match query.sent_to(server, transport) {
             Some(sent) => self.send_again(sent),
             None => self.send_anew(index, family, server, transport, now),
