@@ -81,6 +81,8 @@ impl Resolver {
     pub const LOOKUPS_MAX: usize = 16_384;
     /// What a question may take whose waiters have no deadline.
     const DEADLINE_MAX: Duration = Duration::from_secs(30);
+    /// How many lookups may go on at a time when their deadlines have come.
+    const DEADLINES_PER_TURN: usize = 64;
     /// How many aliases are followed.
     const LINKS_MAX: u8 = 8;
     /// From how many messages on that answer nothing a port counts as known to a forger.
@@ -190,9 +192,9 @@ impl Resolver {
         }
     }
 
-    /// Whether somebody has to be told something.
-    pub fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
+    /// Whether somebody has to be told something, or a deadline has come that was not kept yet.
+    pub fn is_busy(&self) -> bool {
+        !self.answers.is_empty() || !self.due.is_empty()
     }
 
     /// When to call [`handle_deadline`](Self::handle_deadline), if nothing happens before.
@@ -253,14 +255,15 @@ impl Resolver {
         }
     }
 
-    /// The next deadline has come.
+    /// The next deadline has come. A crowd of them takes more than one call.
     pub fn handle_deadline(&mut self, now: Instant) {
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.expire(now, &mut due);
-        for index in due.drain(..) {
+        if self.due.is_empty() {
+            self.timers.expire(now, &mut self.due);
+        }
+        for _ in 0..Self::DEADLINES_PER_TURN {
+            let Some(index) = self.due.pop() else { return };
             self.advance(index, now);
         }
-        self.due = due;
     }
 
     fn begin(

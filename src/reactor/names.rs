@@ -94,7 +94,7 @@ impl Names {
 
     /// Whether there is something to do though nothing happens.
     pub(super) fn is_busy(&self) -> bool {
-        self.resolver.has_answers() || !self.unread.is_empty()
+        self.resolver.is_busy() || !self.unread.is_empty()
     }
 
     /// When to call [`expire`](Self::expire), if nothing happens before.
