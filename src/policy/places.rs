@@ -237,12 +237,18 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(100);
         for (threads, max) in [(2, 1), (4, 1), (4, 3), (8, 2)] {
             let limit = Arc::new(SessionLimit::new(max));
+            let places: Vec<Place> = (0..max).map(|_| limit.take().unwrap()).collect();
             let slept: usize = thread::scope(|scope| {
                 let workers: Vec<_> =
                     (0..threads).map(|_| scope.spawn(|| work(&limit, deadline))).collect();
+                while limit.bells.lock().unwrap().len() < threads {
+                    assert!(Instant::now() < deadline, "not everyone waits");
+                    thread::yield_now();
+                }
+                drop(places);
                 workers.into_iter().map(|worker| worker.join().unwrap()).sum()
             });
-            assert!(slept > 0, "{threads} threads never met at {max} places");
+            assert!(slept >= threads, "all of them have slept at least once");
             assert_eq!(limit.taken.load(Ordering::SeqCst), 0);
             assert!(limit.bells.lock().unwrap().is_empty(), "somebody still waits");
         }
