@@ -4,5 +4,6 @@
 //! The fuzzers in `targets/` call them with what libFuzzer thinks up, `tests/replay.rs` of
 //! ringsocks with all that was thought up before.
 
+pub mod access_line;
 pub mod configuration;
 pub mod negotiation;
