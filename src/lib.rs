@@ -27,8 +27,9 @@
 //! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets | resolver sockets, UDP batches |
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
 //! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · splice, sealing |
-//! | [`proto`] · [`dns`] | bytes ⇄ values, questions ⇄ answers: no socket, no clock | UDP headers |
-//! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] | what everyone may name | |
+//! | [`dns`] | questions ⇄ answers: no socket, no clock | |
+//! | [`proto`] | bytes ⇄ values: no socket, no clock | UDP headers |
+//! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] · [`timers`] | what everyone may name | |
 //! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulator (`tests/simulation`)
@@ -97,4 +98,5 @@ pub mod reactor;
 pub mod relay;
 pub mod session;
 pub mod sys;
+pub mod timers;
 pub mod token;

@@ -70,6 +70,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Clients closed at once because the listener's `clients` does not name them.
     pub clients_denied: u64,
+    /// Clients closed at once because they have as many sessions or handshakes as they may.
+    pub clients_over_limit: u64,
     /// Failed accepts other than for want of descriptors or memory.
     pub accept_errors: u64,
     /// How often the listeners were parked, at the session limit or out of descriptors.
@@ -93,6 +95,27 @@ impl Counters {
     }
 }
 
+/// What a resolver has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounters {
+    /// Names asked for.
+    pub asked: u64,
+    /// Those that were answered at once, from the cache or the hosts file.
+    pub hits: u64,
+    /// Those that others were waiting for already.
+    pub joined: u64,
+    /// Questions sent.
+    pub sent: u64,
+    /// Questions sent again because nobody answered.
+    pub retries: u64,
+    /// Answers that did not fit into a datagram.
+    pub truncated: u64,
+    /// Messages that were an answer to no question.
+    pub strangers: u64,
+    /// Names without an address, for whatever reason.
+    pub failed: u64,
+}
+
 /// One reactor's counters and gauges at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -100,6 +123,8 @@ pub struct Report {
     pub counters: Counters,
     /// Its sessions by [`Stage`], in the order of [`Stage::ALL`].
     pub stages: [u64; Stage::ALL.len()],
+    /// What its resolver has counted.
+    pub names: NameCounters,
     /// Rings that hold bytes.
     pub rings_in_use: u64,
     /// Rings that could be taken before `limit.buffers` is reached.
@@ -115,12 +140,19 @@ impl Report {
     }
 }
 
-/// The whole process in one line of `key=value`, from its reactors' reports.
-pub struct Summary<'a>(pub &'a [Report]);
+/// The whole process in one line of `key=value`.
+pub struct Summary<'a> {
+    /// What its reactors have counted.
+    pub reactors: &'a [Report],
+    /// Lines of the log that were not written.
+    pub log_dropped: u64,
+    /// Lines of the access log that were not written.
+    pub access_dropped: u64,
+}
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |of: &dyn Fn(&Report) -> u64| self.0.iter().map(of).sum::<u64>();
+        let sum = |of: &dyn Fn(&Report) -> u64| self.reactors.iter().map(of).sum::<u64>();
         write!(f, "counters accepted={}", sum(&|it| it.counters.accepted))?;
         write!(f, " open={}", sum(&Report::open))?;
         for (place, stage) in Stage::ALL.into_iter().enumerate() {
@@ -132,13 +164,23 @@ impl fmt::Display for Summary<'_> {
         write!(f, " bytes_up={}", sum(&|it| it.counters.bytes.up))?;
         write!(f, " bytes_down={}", sum(&|it| it.counters.bytes.down))?;
         write!(f, " clients_denied={}", sum(&|it| it.counters.clients_denied))?;
+        let over_limit = sum(&|it| it.counters.clients_over_limit);
+        write!(f, " clients_over_limit={over_limit}")?;
         write!(f, " accept_errors={}", sum(&|it| it.counters.accept_errors))?;
         write!(f, " parks={}", sum(&|it| it.counters.parks))?;
         write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;
         write!(f, " rings_free={}", sum(&|it| it.rings_free))?;
         write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
+        let names = |of: fn(&NameCounters) -> u64| sum(&|it| of(&it.names));
+        write!(f, " names_asked={} names_hits={}", names(|it| it.asked), names(|it| it.hits))?;
+        write!(f, " names_joined={} names_sent={}", names(|it| it.joined), names(|it| it.sent))?;
+        write!(f, " names_retries={}", names(|it| it.retries))?;
+        write!(f, " names_truncated={}", names(|it| it.truncated))?;
+        write!(f, " names_strangers={}", names(|it| it.strangers))?;
+        write!(f, " names_failed={}", names(|it| it.failed))?;
+        write!(f, " log_dropped={} access_dropped={}", self.log_dropped, self.access_dropped)?;
         f.write_str(" load=")?;
-        for (place, report) in self.0.iter().enumerate() {
+        for (place, report) in self.reactors.iter().enumerate() {
             write!(f, "{}{}", if place == 0 { "" } else { "," }, report.open())?;
         }
         Ok(())
@@ -157,7 +199,8 @@ mod tests {
         one.counters.count_end(Outcome::Finished, Traffic { up: 1, down: 2 });
         let mut other = one.clone();
         other.counters.count_end(Outcome::Noise, Traffic::default());
-        let line = Summary(&[one, other]).to_string();
+        let line =
+            Summary { reactors: &[one, other], log_dropped: 5, access_dropped: 0 }.to_string();
         let fields: Vec<_> = line.split(' ').collect();
         for expected in [
             "accepted=20",
@@ -168,6 +211,8 @@ mod tests {
             "bytes_up=2",
             "bytes_down=4",
             "rings_in_use=4",
+            "log_dropped=5",
+            "access_dropped=0",
             "load=3,3",
         ] {
             assert!(fields.contains(&expected), "{expected} is missing in: {line}");

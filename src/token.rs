@@ -24,9 +24,12 @@ pub enum Role {
     Target,
     /// A session's question to the resolver.
     Answer,
+    /// A socket of the resolver's; the slot is its channel's.
+    Resolver,
 }
 
-const ROLES: [Role; 5] = [Role::Mailbox, Role::Listener, Role::Client, Role::Target, Role::Answer];
+const ROLES: [Role; 6] =
+    [Role::Mailbox, Role::Listener, Role::Client, Role::Target, Role::Answer, Role::Resolver];
 
 impl Token {
     /// How many slots can be told apart.

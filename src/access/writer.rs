@@ -1,7 +1,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,15 +64,18 @@ impl AccessLog {
         destination: &config::AccessLog,
         reactors: usize,
     ) -> io::Result<(AccessLog, Vec<Sink>)> {
-        let (file, path) = match destination {
+        let (outlet, path) = match destination {
             config::AccessLog::Off => return Ok(AccessLog::off(reactors)),
             // Not `Stdout`: it has a lock and writes each line on its own.
-            config::AccessLog::Stdout => (io::stdout().as_fd().try_clone_to_owned()?.into(), None),
+            config::AccessLog::Stdout => {
+                let file = io::stdout().as_fd().try_clone_to_owned()?.into();
+                (Outlet::new(file, false), None)
+            }
             config::AccessLog::File(path) => (open(path)?, Some(path.clone())),
         };
         sys::ignore_file_size_signal();
         let shared = Arc::new(Shared::new());
-        let (writer, ends) = Writer::new(file, path, reactors, &shared);
+        let (writer, ends) = Writer::new(outlet, path, reactors, &shared);
         let (alive, over) = mpsc::channel();
         let work = move || {
             writer.run();
@@ -181,13 +184,13 @@ struct Writer {
 impl Writer {
     /// A writer, and the reactors' ends of its queues.
     fn new(
-        file: File,
+        outlet: Outlet<File>,
         path: Option<PathBuf>,
         reactors: usize,
         shared: &Arc<Shared>,
     ) -> (Writer, Vec<Producer<Record>>) {
         let (ends, queues) = (0..reactors).map(|_| RingBuffer::new(RECORDS_MAX)).unzip();
-        let lines = Lines { batch: Vec::new(), outlet: Outlet::new(file), path };
+        let lines = Lines { batch: Vec::new(), outlet, path };
         (Writer { queues, lines, shared: Arc::clone(shared) }, ends)
     }
 
@@ -265,29 +268,38 @@ impl Lines {
     fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
         match open(path) {
-            Ok(file) => {
-                let is_same = is_same(self.outlet.destination(), &file);
-                self.outlet.replace(file, is_same);
-            }
+            Ok(outlet) => self.outlet = outlet,
             Err(error) => log::warn!("access log: cannot open {error}: the old file stays in use"),
         }
     }
 }
 
 /// Non-blocking, so that a pipe without a reader is an error now and not a wait for one.
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<Outlet<File>> {
     OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
+        .map(|file| {
+            let torn = is_torn(&file, path);
+            Outlet::new(file, torn)
+        })
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-fn is_same(one: &File, other: &File) -> bool {
-    let identity = |file: &File| file.metadata().map(|it| (it.dev(), it.ino()));
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+/// Whether a file ends in the middle of a line: a full disk or a crash may have left it so. One
+/// that may not be read is taken for whole.
+fn is_torn(file: &File, path: &Path) -> bool {
+    let Ok(metadata) = file.metadata() else { return false };
+    let mut last = [b'\n'];
+    metadata.is_file()
+        && metadata.len() > 0
+        && File::open(path)
+            .and_then(|file| file.read_exact_at(&mut last, metadata.len() - 1))
+            .is_ok()
+        && last != *b"\n"
 }
 
 #[cfg(test)]

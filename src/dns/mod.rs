@@ -1,6 +1,23 @@
-//! Names and their addresses: no socket, no clock.
+//! Names and their addresses: a stub resolver without sockets and without a clock.
+//!
+//! [`Resolver`] asks for both families of a name, apart, over the servers of its [`Sources`], and
+//! tells who waits what RFC 8305 wants it to be told when. A name is asked for once however many
+//! wait for it; a question goes from server to server until one answers or nobody has time left.
+
+mod cache;
+mod channels;
+mod lookup;
+pub mod message;
+mod random;
+mod resolver;
+mod servers;
+mod sources;
 
 use std::net::IpAddr;
+
+pub use self::channels::{ChannelId, Transport};
+pub use self::resolver::{Action, Entropy, Resolver};
+pub use self::sources::Sources;
 
 use crate::outcome::Refusal;
 

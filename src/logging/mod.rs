@@ -56,7 +56,7 @@ impl LogWriter {
         let (lines, items) = mpsc::sync_channel(LINES_MAX);
         let losses = Arc::new(Losses::default());
         let writer = LogWriter { lines, losses: Arc::clone(&losses) };
-        let work = move || write_items(&items, &losses, Outlet::new(destination));
+        let work = move || write_items(&items, &losses, Outlet::new(destination, false));
         thread::Builder::new().name("log".into()).spawn(work)?;
         Ok(writer)
     }
@@ -194,7 +194,7 @@ mod tests {
         drop(send);
         let calls = calls.into_iter().collect();
         let mut destination = Scripted { calls, taken: Vec::new() };
-        write_items(&items, &losses, Outlet::new(&mut destination));
+        write_items(&items, &losses, Outlet::new(&mut destination, false));
         is_written.recv().unwrap();
         (String::from_utf8(destination.taken).unwrap(), losses.total())
     }

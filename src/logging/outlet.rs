@@ -16,8 +16,9 @@ pub(crate) struct Outlet<W> {
 }
 
 impl<W: Write> Outlet<W> {
-    pub(crate) fn new(destination: W) -> Outlet<W> {
-        Outlet { destination, torn: false }
+    /// A destination that may have been left in the middle of a line.
+    pub(crate) fn new(destination: W, torn: bool) -> Outlet<W> {
+        Outlet { destination, torn }
     }
 
     /// Writes whole lines, or says how many it did not. Waits for a slow reader.
@@ -48,16 +49,6 @@ impl<W: Write> Outlet<W> {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn destination(&self) -> &W {
-        &self.destination
-    }
-
-    /// Goes on with another destination, which may be the same file opened once more.
-    pub(crate) fn replace(&mut self, destination: W, is_same: bool) {
-        self.destination = destination;
-        self.torn &= is_same;
     }
 }
 
@@ -97,7 +88,7 @@ pub(crate) mod tests {
 
     fn outlet(calls: impl IntoIterator<Item = Result<usize, i32>>) -> Outlet<Scripted> {
         let calls = calls.into_iter().collect();
-        Outlet::new(Scripted { calls, ..Scripted::default() })
+        Outlet::new(Scripted { calls, ..Scripted::default() }, false)
     }
 
     fn lost(result: Result<(), Failure>) -> (u64, Option<i32>) {
@@ -109,7 +100,7 @@ pub(crate) mod tests {
     fn short_writes_interruptions_and_slow_readers_lose_nothing() {
         let mut outlet = outlet([Ok(1), Err(libc::EINTR), Ok(2), Err(libc::EAGAIN), Ok(1)]);
         outlet.write_lines(b"one\ntwo\n").unwrap();
-        assert_eq!(outlet.destination().taken, b"one\ntwo\n");
+        assert_eq!(outlet.destination.taken, b"one\ntwo\n");
     }
 
     #[test]
@@ -118,7 +109,7 @@ pub(crate) mod tests {
             let mut outlet = outlet([Err(errno)]);
             assert_eq!(lost(outlet.write_lines(b"one\ntwo\n")), (2, Some(errno)));
             outlet.write_lines(b"three\n").unwrap();
-            assert_eq!(outlet.destination().taken, b"three\n");
+            assert_eq!(outlet.destination.taken, b"three\n");
         }
     }
 
@@ -129,7 +120,7 @@ pub(crate) mod tests {
         assert_eq!(lost(outlet.write_lines(b"four\n")), (1, Some(libc::ENOSPC)));
         outlet.write_lines(b"five\n").unwrap();
         outlet.write_lines(b"six\n").unwrap();
-        assert_eq!(outlet.destination().taken, b"one\ntw\nfive\nsix\n");
+        assert_eq!(outlet.destination.taken, b"one\ntw\nfive\nsix\n");
     }
 
     #[test]
@@ -137,7 +128,7 @@ pub(crate) mod tests {
         let mut outlet = outlet([Ok(3), Err(libc::ENOSPC)]);
         assert_eq!(lost(outlet.write_lines(b"one\ntwo\n")), (1, Some(libc::ENOSPC)));
         outlet.write_lines(b"three\n").unwrap();
-        assert_eq!(outlet.destination().taken, b"one\nthree\n");
+        assert_eq!(outlet.destination.taken, b"one\nthree\n");
     }
 
     #[test]
@@ -145,18 +136,14 @@ pub(crate) mod tests {
         let mut outlet = outlet([Ok(4), Err(libc::ENOSPC)]);
         assert_eq!(lost(outlet.write_lines(b"one\ntwo\n")), (1, Some(libc::ENOSPC)));
         outlet.write_lines(b"three\n").unwrap();
-        assert_eq!(outlet.destination().taken, b"one\nthree\n");
+        assert_eq!(outlet.destination.taken, b"one\nthree\n");
     }
 
     #[test]
-    fn another_destination_begins_with_a_line_and_the_same_one_with_an_end() {
-        for (is_same, expected) in [(false, &b"next\n"[..]), (true, b"\nnext\n")] {
-            let mut outlet = outlet([Ok(2), Err(libc::ENOSPC)]);
-            assert_eq!(lost(outlet.write_lines(b"torn\n")).0, 1);
-            outlet.replace(Scripted::default(), is_same);
-            outlet.write_lines(b"next\n").unwrap();
-            assert_eq!(outlet.destination().taken, expected);
-        }
+    fn a_torn_line_that_was_found_is_ended_too() {
+        let mut outlet = Outlet::new(Scripted::default(), true);
+        outlet.write_lines(b"next\n").unwrap();
+        assert_eq!(outlet.destination.taken, b"\nnext\n");
     }
 
     #[test]

@@ -8,9 +8,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::access::AccessLog;
 use crate::logging::LogWriter;
 use crate::metrics::{Report, Summary};
 use crate::process::Error;
+use crate::process::surroundings::Surroundings;
 use crate::reactor::{Mail, Mailbox, Reactor, Setup};
 use crate::sys;
 
@@ -70,8 +72,22 @@ impl Gateway {
         Ok(())
     }
 
-    pub(super) fn run(mut self) -> Result<(), Error> {
+    /// Serves until every reactor has ended, or one must not have.
+    pub(super) fn run(
+        mut self,
+        access_log: &AccessLog,
+        mut around: Surroundings,
+    ) -> Result<(), Error> {
+        let ended = self.watch(access_log, &mut around);
+        access_log.finish();
+        ended?;
+        self.say_counters(&self.reports, access_log);
+        Ok(())
+    }
+
+    fn watch(&mut self, access_log: &AccessLog, around: &mut Surroundings) -> Result<(), Error> {
         let mut events = Events::with_capacity(8);
+        let mut look_at = Instant::now() + Surroundings::INTERVAL;
         loop {
             while let Ok(report) = self.ended.receiver.try_recv() {
                 // Without it a share of the clients would wait for ever, so it ends the process.
@@ -79,24 +95,36 @@ impl Gateway {
             }
             let patience = self.over_at.map(|at| at.saturating_duration_since(Instant::now()));
             if self.reports.len() == self.reactors.len() {
-                break;
+                return Ok(());
             }
             if patience == Some(Duration::ZERO) {
                 log::error!("a reactor does not end: leaving it");
-                break;
+                return Ok(());
             }
-            match self.poll.poll(&mut events, patience) {
+            let until_look = look_at.saturating_duration_since(Instant::now());
+            if until_look.is_zero() {
+                look_at = Instant::now() + Surroundings::INTERVAL;
+                self.look_around(around);
+            }
+            let patience = patience.map_or(until_look, |it| it.min(until_look));
+            match self.poll.poll(&mut events, Some(patience)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 polled => polled.map_err(|it| Error::System("wait for signals", it))?,
             }
             let signals: Vec<i32> = self.signals.pending().collect();
-            signals.into_iter().for_each(|signal| self.handle_signal(signal));
+            signals.into_iter().for_each(|signal| self.handle_signal(signal, access_log, around));
         }
-        self.log.say(&Summary(&self.reports).to_string());
-        Ok(())
     }
 
-    fn handle_signal(&mut self, signal: i32) {
+    fn look_around(&self, around: &mut Surroundings) {
+        if around.look() {
+            for reactor in &self.reactors {
+                reactor.post(Mail::Surroundings(around.host(), around.sources()));
+            }
+        }
+    }
+
+    fn handle_signal(&mut self, signal: i32, access_log: &AccessLog, around: &mut Surroundings) {
         match signal {
             SIGTERM | SIGINT if self.over_at.is_none() => {
                 self.stop(Instant::now() + self.drain);
@@ -104,11 +132,17 @@ impl Gateway {
                 log::info!("stopping: sessions may go on for {drain}; a second signal ends them");
             }
             SIGTERM | SIGINT => self.stop(Instant::now()),
-            SIGUSR1 => self.log.say(&Summary(&self.ask_reactors()).to_string()),
+            SIGUSR1 => self.say_counters(&self.ask_reactors(), access_log),
             _ => {
-                log::info!("nothing is re-read on this signal: restart to change the configuration")
+                access_log.reopen();
+                self.look_around(around);
             }
         }
+    }
+
+    fn say_counters(&self, reactors: &[Report], access_log: &AccessLog) {
+        let (log_dropped, access_dropped) = (self.log.dropped(), access_log.dropped());
+        self.log.say(&Summary { reactors, log_dropped, access_dropped }.to_string());
     }
 
     fn stop(&mut self, until: Instant) {

@@ -3,6 +3,7 @@
 mod addresses;
 mod gateway;
 mod plan;
+mod surroundings;
 
 use std::error;
 use std::fmt;
@@ -12,12 +13,14 @@ use std::sync::Arc;
 
 use self::gateway::Gateway;
 pub use self::plan::Plan;
+use self::surroundings::Surroundings;
+use crate::access::AccessLog;
 use crate::auth::UsersError;
 use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
-use crate::policy::SessionLimit;
-use crate::reactor::Setup;
+use crate::policy::{ClientLimits, SessionLimit, Targets};
+use crate::reactor::{Lookups, Setup};
 use crate::relay::RING_BYTES;
 use crate::session::Terms;
 
@@ -41,6 +44,8 @@ pub enum Error {
     },
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The access log cannot be opened.
+    AccessLog(config::AccessLog, io::Error),
     /// The system refused something else.
     System(&'static str, io::Error),
 }
@@ -50,7 +55,10 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Config(_) | Error::Users(_) => config::Error::EXIT_STATUS,
-            Error::Descriptors { .. } | Error::Listen(..) | Error::System(..) => 1,
+            Error::Descriptors { .. }
+            | Error::Listen(..)
+            | Error::AccessLog(..)
+            | Error::System(..) => 1,
         }
     }
 }
@@ -80,6 +88,9 @@ impl fmt::Display for Error {
                     _ => Ok(()),
                 }
             }
+            Error::AccessLog(place, error) => {
+                write!(f, "cannot open the access log {place}: {error}")
+            }
             Error::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -98,16 +109,34 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
 
     let limit = Arc::new(SessionLimit::new(plan.sessions_max));
     let rings_max = (plan.config.limit.buffers / plan.cpus.len() as u64) as usize / RING_BYTES;
-    let resolvers = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
+    let pool = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
-    let terms = Arc::new(Terms { users: plan.users, timeout, listeners, limit });
+    let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
+    let config::Limits { sessions_per_client, handshakes_per_client, .. } = plan.config.limit;
+    let clients = Arc::new(ClientLimits::new(sessions_per_client, handshakes_per_client));
+    let terms = Arc::new(Terms { users: plan.users, timeout, targets, limit, clients });
+    let around = Surroundings::new(plan.config.resolver.clone(), listeners)?;
+    let host = around.host();
+    let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
+        .map_err(|it| Error::AccessLog(plan.config.access_log.clone(), it))?;
     let shares = addresses::listen(groups, plan.cpus.len())?;
-    for (&cpu, listeners) in plan.cpus.iter().zip(shares) {
-        let setup =
-            Setup { listeners, terms: Arc::clone(&terms), rings_max, resolvers: resolvers.clone() };
+    let parts = plan.cpus.iter().zip(shares.into_iter().zip(sinks));
+    for (index, (&cpu, (listeners, sink))) in parts.enumerate() {
+        let setup = Setup {
+            index: index as u16,
+            listeners,
+            terms: Arc::clone(&terms),
+            host: Arc::clone(&host),
+            rings_max,
+            resolver: match plan.config.resolver {
+                config::Resolver::System => Lookups::System(pool.clone()),
+                _ => Lookups::Own(around.sources()),
+            },
+            sink,
+        };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
-    addresses::announce(&terms.listeners);
-    gateway.run()
+    addresses::announce(&host.listeners);
+    gateway.run(&access_log, around)
 }

@@ -15,6 +15,10 @@ pub const BACKLOG: i32 = 4096;
 
 /// One reactor's share of a listening address.
 pub struct Listener {
+    /// Where clients find it.
+    pub(super) address: SocketAddr,
+    /// Which of all addresses that is.
+    pub(super) number: u16,
     socket: TcpListener,
     /// Who may connect; empty: anybody.
     pub(super) clients: Arc<[IpNet]>,
@@ -56,9 +60,10 @@ impl Group {
         Ok(Group { address, sockets })
     }
 
-    /// Takes clients, and hands out a listener for each reactor. A socket that is bound but does
-    /// not listen gets none, so take every address first.
-    pub fn listen(self, clients: &Arc<[IpNet]>) -> io::Result<Vec<Listener>> {
+    /// Takes clients, and hands out a listener for each reactor; `number` is the address's. A socket
+    /// that is bound but does not listen gets none, so take every address first.
+    pub fn listen(self, number: u16, clients: &Arc<[IpNet]>) -> io::Result<Vec<Listener>> {
+        let address = self.address;
         let (first, others) = self.sockets.split_at(1);
         for socket in others {
             socket.listen(BACKLOG)?;
@@ -67,6 +72,8 @@ impl Group {
             socket.detach_filter()?;
         }
         let listener = |socket: Socket| Listener {
+            address,
+            number,
             socket: TcpListener::from_std(socket.into()),
             clients: Arc::clone(clients),
             ready: false,
@@ -135,7 +142,7 @@ mod tests {
 
     fn listeners(address: &str, reactors: usize) -> (SocketAddr, Vec<Listener>) {
         let group = Group::take(address.parse().unwrap(), reactors, false).unwrap();
-        (group.address, group.listen(&Arc::from([])).unwrap())
+        (group.address, group.listen(0, &Arc::from([])).unwrap())
     }
 
     #[test]

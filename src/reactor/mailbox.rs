@@ -1,19 +1,24 @@
 use std::io;
 use std::mem;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use mio::{Registry, Waker};
 
-use crate::dns::Answer;
+use crate::dns::{Answer, Sources};
 use crate::metrics::Report;
+use crate::policy::Host;
 use crate::token::{Role, Token};
 
 /// What another thread tells a reactor.
 pub enum Mail {
     /// What a name means, for whoever asked under this token.
     Answer(Token, Answer),
+    /// A place for a session was given back while you waited for one.
+    Released,
+    /// The host has other addresses now, or names mean something else.
+    Surroundings(Arc<Host>, Arc<Sources>),
     /// Send your counters here.
     Report(Sender<Report>),
     /// Take no new clients, let sessions finish until this time, reset the rest, then end.
@@ -26,7 +31,8 @@ pub enum Mail {
 /// A reactor's mail: a queue on the cold path, and the waker that announces it.
 ///
 /// What can be in it is bounded by who writes: a thread of the offload pool one answer at a time
-/// for a session that still waits or did, the main thread one letter a signal.
+/// for a session that still waits or did, the main thread one letter a signal, and a release one
+/// letter each time the reactor waits for it.
 pub struct Mailbox {
     mail: Mutex<Vec<Mail>>,
     waker: Waker,

@@ -3,18 +3,18 @@
 //! A tick takes events first, then the sessions that had yielded, then deadlines. Everything in a
 //! tick is bounded, so that nobody waits for somebody else's work.
 
-pub mod timers;
-
 mod listener;
 mod mailbox;
+mod names;
 mod net;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -23,19 +23,25 @@ use slab::Slab;
 
 pub use self::listener::{BACKLOG, Group, Listener};
 pub use self::mailbox::{Mail, Mailbox};
-use self::net::{INTERESTS, Outside};
-use self::timers::Timers;
+use self::names::Names;
+use self::net::{INTERESTS, Outside, Resolver};
+use crate::access::{Record, Sink};
+use crate::dns::Sources;
+use crate::logging::Throttle;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
 use crate::outcome::{Outcome, is_exhaustion};
-use crate::policy::{self, Place};
+use crate::policy::{self, Bell, Host, Place, Presence};
 use crate::proto::canonical;
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
+use crate::timers::Timers;
 use crate::token::{Role, Token};
 
 /// How many clients are accepted from one listener before the sessions have their turn.
 const ACCEPTS_PER_TICK: usize = 64;
+/// How many answers are handed to sessions before the others have their turn.
+const ANSWERS_PER_TICK: usize = 64;
 /// How long parked listeners wait at most: a descriptor may have come free anywhere.
 const PARKED: Duration = Duration::from_millis(100);
 /// How long the kernel retries a SYN that was dropped when we stopped: nobody is half-way in after.
@@ -43,33 +49,53 @@ const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
 /// What a reactor is made of.
 pub struct Setup {
+    /// Which of the reactors it is.
+    pub index: u16,
     /// Its share of each listening address.
     pub listeners: Vec<Listener>,
     /// What sessions must know of the configuration.
     pub terms: Arc<Terms>,
+    /// What is known of the host we run on.
+    pub host: Arc<Host>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
-    /// Where names are resolved.
-    pub resolvers: Pool,
+    /// Who knows what names mean.
+    pub resolver: Lookups,
+    /// Where sessions that have ended are recorded.
+    pub sink: Sink,
+}
+
+/// Who knows what names mean.
+pub enum Lookups {
+    /// The reactor, from these sources.
+    Own(Arc<Sources>),
+    /// The system's resolver, on these threads.
+    System(Pool),
 }
 
 /// One core's event loop, and everything its sessions share.
 pub struct Reactor {
+    index: u16,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
+    /// Wakes it when a place for a session is given back anywhere.
+    bell: Bell,
     sessions: Slab<Entry>,
     cx: Context<Outside>,
     timers: Timers,
     due: Vec<usize>,
     ready: VecDeque<Token>,
     counters: Counters,
+    sink: Sink,
     service: Service,
 }
 
 struct Entry {
     session: Session<TcpStream>,
+    /// How it counts against what its client may have.
+    presence: Presence,
     /// Its place below the session limit, for as long as it is there.
     _place: Place,
     /// Whether it stands in the ready queue.
@@ -90,24 +116,30 @@ impl Reactor {
     pub fn new(setup: Setup) -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let mailbox = Arc::new(Mailbox::new(poll.registry())?);
-        let outside = Outside {
-            registry: poll.registry().try_clone()?,
-            mailbox: Arc::clone(&mailbox),
-            resolvers: setup.resolvers,
-        };
         let now = Instant::now();
+        let resolver = match setup.resolver {
+            Lookups::Own(sources) => {
+                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now).into())
+            }
+            Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
+        };
+        let outside = Outside { registry: poll.registry().try_clone()?, resolver };
+        let rung = Arc::clone(&mailbox);
         let mut reactor = Reactor {
+            index: setup.index,
             poll,
             mailbox,
             listeners: setup.listeners,
             parked_until: None,
+            bell: Arc::new(move || rung.post(Mail::Released)),
             // All of it now: growing would move every session in one tick.
             sessions: Slab::with_capacity(setup.terms.limit.max()),
-            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms),
+            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms, setup.host),
             timers: Timers::new(now),
             due: Vec::new(),
             ready: VecDeque::new(),
             counters: Counters::default(),
+            sink: setup.sink,
             service: Service::Open,
         };
         reactor.register_listeners()?;
@@ -138,6 +170,7 @@ impl Reactor {
             self.handle_event(event);
         }
         self.accept();
+        self.look_up();
         self.give_turns();
         self.expire();
         self.resume_listeners()?;
@@ -147,7 +180,10 @@ impl Reactor {
 
     /// How long there is nothing to do if nothing happens.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.listeners.iter().any(|listener| listener.ready) {
+        if !self.ready.is_empty() || self.names().is_some_and(|it| it.is_busy()) {
+            return Some(Duration::ZERO);
+        }
+        if self.listeners.iter().any(|listener| listener.ready) {
             return Some(Duration::ZERO);
         }
         let (last_clients, end) = match self.service {
@@ -156,22 +192,23 @@ impl Reactor {
         };
         let accepting = !self.listeners.is_empty() && self.parked_until.is_none();
         let last_clients = last_clients.filter(|_| accepting);
-        let times = [self.timers.next(), self.parked_until, last_clients, end];
+        let names = self.names().and_then(|it| it.next());
+        let times = [self.timers.next(), names, self.parked_until, last_clients, end];
         let next = times.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn handle_event(&mut self, event: &Event) {
         let token = Token::from(event.token());
+        let readiness = Readiness {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            urgent: event.is_priority(),
+            error: event.is_error(),
+        };
         match token.role() {
             Some(Role::Client | Role::Target) => {
-                let readiness = Readiness {
-                    readable: event.is_readable(),
-                    writable: event.is_writable(),
-                    read_closed: event.is_read_closed(),
-                    urgent: event.is_priority(),
-                    error: event.is_error(),
-                };
                 self.with_session(token.slot(), |session, cx| {
                     session.handle_event(cx, token, readiness)
                 });
@@ -182,7 +219,32 @@ impl Reactor {
                 }
             }
             Some(Role::Mailbox) => self.read_mail(),
+            Some(Role::Resolver) => {
+                if let Resolver::Own(names) = &mut self.cx.net.resolver {
+                    names.handle_event(token, readiness, self.cx.now);
+                }
+            }
             Some(Role::Answer) | None => {}
+        }
+    }
+
+    fn names(&self) -> Option<&Names> {
+        match &self.cx.net.resolver {
+            Resolver::Own(names) => Some(names),
+            Resolver::System(..) => None,
+        }
+    }
+
+    /// Goes on with the names that are asked for, and hands over what is known of them. A name that
+    /// thousands wait for is no reason for others to wait.
+    fn look_up(&mut self) {
+        let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
+        names.handle_turn(self.cx.now);
+        names.expire(self.cx.now);
+        for _ in 0..ANSWERS_PER_TICK {
+            let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
+            let Some((token, answer)) = names.poll_answer() else { return };
+            self.with_session(token.slot(), |session, cx| session.handle_answer(cx, token, answer));
         }
     }
 
@@ -195,6 +257,15 @@ impl Reactor {
                 // Whoever asked may have given up waiting.
                 Mail::Report(to) => drop(to.send(self.report())),
                 Mail::Stop { until } => self.begin_stop(until),
+                Mail::Surroundings(host, sources) => {
+                    self.cx.host = host;
+                    if let Resolver::Own(names) = &mut self.cx.net.resolver {
+                        names.use_sources(sources);
+                    }
+                }
+                Mail::Released => {
+                    self.parked_until = self.parked_until.map(|until| until.min(self.cx.now));
+                }
             }
         }
     }
@@ -209,7 +280,11 @@ impl Reactor {
         let turn = act(&mut entry.session, &mut self.cx);
         match turn {
             Turn::End(outcome) => return self.reap(slot, outcome),
-            Turn::Wait => {}
+            _ if entry.session.is_negotiating() => {}
+            _ => entry.presence.handshake_over(),
+        }
+        match turn {
+            Turn::End(_) | Turn::Wait => {}
             Turn::Yield if entry.ready => {}
             Turn::Yield => {
                 entry.ready = true;
@@ -226,11 +301,10 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
-        let traffic = entry.session.close(&mut self.cx);
-        self.counters.count_end(outcome, traffic);
-        if self.parked_until.is_some() {
-            self.parked_until = Some(self.cx.now);
-        }
+        let record =
+            Record { outcome, ended: SystemTime::now(), ..entry.session.close(&mut self.cx) };
+        self.counters.count_end(outcome, record.traffic);
+        self.sink.push(record);
     }
 
     fn abort(&mut self, slot: usize, outcome: Outcome) {
@@ -256,13 +330,20 @@ impl Reactor {
             if !self.listeners[index].ready {
                 break;
             }
-            let Some(place) = self.cx.terms.limit.take() else { return false };
+            let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
+                self.tell_parked(&"all sessions that may be open are");
+                return false;
+            };
             match self.listeners[index].accept() {
                 Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.listeners[index].ready = false;
                 }
-                Err(error) if is_exhaustion(&error) => return false,
+                Err(error) if is_exhaustion(&error) => {
+                    self.cx.terms.limit.ring_at_release(&self.bell);
+                    self.tell_parked(&error);
+                    return false;
+                }
                 // A client that is gone already, or an error that was its connection's.
                 Err(_) => failures += 1,
             }
@@ -273,10 +354,17 @@ impl Reactor {
 
     /// Makes a session of a client that may have one.
     fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr, place: Place) {
-        if !policy::admits_client(&self.listeners[listener].clients, canonical(peer.ip())) {
+        let Listener { address, number, clients, .. } = &self.listeners[listener];
+        let (address, number) = (*address, *number);
+        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
+        if !policy::admits_client(clients, peer.ip()) {
             self.counters.clients_denied += 1;
             return;
         }
+        let Ok(presence) = self.cx.terms.clients.admit(peer.ip()) else {
+            self.counters.clients_over_limit += 1;
+            return;
+        };
         let vacancy = self.sessions.vacant_entry();
         let slot = vacancy.key();
         let token = self.cx.token(Role::Client, slot);
@@ -285,11 +373,12 @@ impl Reactor {
             self.counters.accept_errors += 1;
             return;
         }
-        let session = Session::new(client, token, &self.cx);
+        let record = Record::new(self.index, self.counters.accepted, address, peer);
+        let session = Session::new(client, token, record, number, &self.cx);
         if let Some(when) = session.wake_at() {
             self.timers.set(slot, when);
         }
-        vacancy.insert(Entry { session, _place: place, ready: false });
+        vacancy.insert(Entry { session, presence, _place: place, ready: false });
         self.counters.accepted += 1;
     }
 
@@ -325,6 +414,13 @@ impl Reactor {
             if let Err(error) = listener.deregister(self.poll.registry()) {
                 log::warn!("cannot park a listener: {error}");
             }
+        }
+    }
+
+    fn tell_parked(&self, why: &dyn fmt::Display) {
+        static PARKED: Throttle = Throttle::new();
+        if let Some(before) = PARKED.allow(self.cx.now) {
+            log::warn!("new clients wait: {why} (and {before} times since the last such line)");
         }
     }
 
@@ -389,6 +485,7 @@ impl Reactor {
     fn report(&self) -> Report {
         let mut report = Report {
             counters: self.counters.clone(),
+            names: self.names().map(Names::counters).unwrap_or_default(),
             rings_in_use: self.cx.buffers.rings_lent() as u64,
             rings_free: self.cx.buffers.rings_left() as u64,
             inboxes_in_use: self.cx.buffers.inboxes_lent() as u64,
@@ -408,6 +505,6 @@ mod tests {
     /// An idle session is this, two kernel sockets, and a timer's node: nothing is behind a pointer.
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Entry>() <= 320, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 704, "{} bytes", size_of::<Entry>());
     }
 }

@@ -12,6 +12,7 @@ use crate::dns::Asked;
 use crate::offload::{self, Pool};
 use crate::proto::Name;
 use crate::reactor::mailbox::{Mail, Mailbox};
+use crate::reactor::names::Names;
 use crate::relay::Socket;
 use crate::session::Net;
 use crate::sys;
@@ -21,11 +22,18 @@ use crate::token::Token;
 pub(super) const INTERESTS: Interest =
     Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
-/// The real world: kernel sockets, and the system's resolver on the offload threads.
+/// The real world: kernel sockets and names.
 pub(super) struct Outside {
     pub(super) registry: Registry,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) resolvers: Pool,
+    pub(super) resolver: Resolver,
+}
+
+/// Who knows what names mean.
+pub(super) enum Resolver {
+    /// We do.
+    Own(Box<Names>),
+    /// The system's resolver, on the offload threads.
+    System(Pool, Arc<Mailbox>),
 }
 
 impl Net for Outside {
@@ -50,18 +58,33 @@ impl Net for Outside {
         Ok(stream)
     }
 
-    fn resolve(&mut self, name: &Name, token: Token, deadline: Option<Instant>) -> Asked {
-        let name = name.as_str().to_owned();
-        let mailbox = Arc::clone(&self.mailbox);
-        let job = move || mailbox.post(Mail::Answer(token, offload::resolve(&name)));
-        match self.resolvers.submit(deadline, Box::new(job)) {
-            Ok(()) => Asked::Pending,
-            Err(offload::Full) => Asked::Full,
+    fn resolve(
+        &mut self,
+        name: &Name,
+        token: Token,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Asked {
+        match &mut self.resolver {
+            Resolver::Own(names) => names.ask(name, token, deadline, now),
+            Resolver::System(pool, mailbox) => {
+                let (name, mailbox) = (name.as_str().to_owned(), Arc::clone(mailbox));
+                let job = move || mailbox.post(Mail::Answer(token, offload::resolve(&name)));
+                match pool.submit(deadline, Box::new(job)) {
+                    Ok(()) => Asked::Pending,
+                    Err(offload::Full) => Asked::Full,
+                }
+            }
         }
     }
 
-    /// An answer to nobody is not delivered.
-    fn forget(&mut self, _: Token) {}
+    fn forget(&mut self, token: Token) {
+        match &mut self.resolver {
+            Resolver::Own(names) => names.forget(token),
+            // Its answer comes all the same, and finds nobody.
+            Resolver::System(..) => {}
+        }
+    }
 }
 
 impl Socket for TcpStream {
@@ -124,11 +147,9 @@ mod tests {
     #[test]
     fn a_target_is_sent_everything_at_once_and_looked_after() {
         let poll = Poll::new().unwrap();
-        let mut outside = Outside {
-            registry: poll.registry().try_clone().unwrap(),
-            mailbox: Arc::new(Mailbox::new(poll.registry()).unwrap()),
-            resolvers: Pool::new("test", 1, 1).unwrap(),
-        };
+        let mailbox = Arc::new(Mailbox::new(poll.registry()).unwrap());
+        let resolver = Resolver::System(Pool::new("test", 1, 1).unwrap(), mailbox);
+        let mut outside = Outside { registry: poll.registry().try_clone().unwrap(), resolver };
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let token = Token::new(1, Role::Target, 0);
         let stream = outside.connect(target.local_addr().unwrap(), token).unwrap();

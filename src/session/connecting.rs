@@ -3,9 +3,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::outcome::{Refusal, is_exhaustion};
-use crate::policy::{self, Place};
+use crate::policy::Place;
 use crate::proto::canonical;
 use crate::relay::{Endpoint, Socket};
+use crate::session::context::Visitor;
 use crate::session::{Context, Net, Pending};
 use crate::token::{Role, Token};
 
@@ -36,8 +37,8 @@ struct Attempt<S> {
 pub(super) enum Attempted<S> {
     /// No target has answered; there is another address to try at this time.
     Waiting(Option<Instant>),
-    /// One has, and its events come under `token`; `bnd` is our end of the connection.
-    Connected { target: Endpoint<S>, token: Token, bnd: SocketAddr },
+    /// The one at `address` has, and its events come under `token`; `bnd` is our end.
+    Connected { target: Endpoint<S>, address: SocketAddr, token: Token, bnd: SocketAddr },
     /// No address is left to try.
     Failed(Refusal),
 }
@@ -88,12 +89,13 @@ impl<S: Socket> Connecting<S> {
         &mut self,
         cx: &mut Context<impl Net<Socket = S>>,
         slot: usize,
+        visitor: Visitor,
     ) -> Attempted<S> {
         while let Some(done) = self.attempts.iter().position(|it| it.target.is_writable()) {
             let attempt = self.attempts.remove(done);
-            let token = attempt.token;
-            match attempt.finish(&cx.terms.listeners) {
-                Ok((target, bnd)) => return Attempted::Connected { target, token, bnd },
+            let Attempt { token, address, .. } = attempt;
+            match attempt.finish(cx, visitor) {
+                Ok((target, bnd)) => return Attempted::Connected { target, address, token, bnd },
                 Err(refusal) => {
                     self.fail(refusal);
                     self.next_at = cx.now;
@@ -101,7 +103,7 @@ impl<S: Socket> Connecting<S> {
             }
         }
         if self.attempts.is_empty() || self.next_at <= cx.now {
-            self.start_next(cx, slot);
+            self.start_next(cx, slot, visitor);
         }
         if !self.attempts.is_empty() {
             return Attempted::Waiting(self.has_candidate().then_some(self.next_at));
@@ -114,7 +116,12 @@ impl<S: Socket> Connecting<S> {
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
     /// Beside another attempt it waits if there is nothing left for it now.
-    fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, slot: usize) {
+    fn start_next(
+        &mut self,
+        cx: &mut Context<impl Net<Socket = S>>,
+        slot: usize,
+        visitor: Visitor,
+    ) {
         self.next_at = cx.now + Self::ATTEMPT_DELAY;
         let beside = !self.attempts.is_empty();
         let place = if beside { cx.terms.limit.take_spare() } else { None };
@@ -125,7 +132,7 @@ impl<S: Socket> Connecting<S> {
             && let Some(ip) = self.candidates.first()
         {
             let address = SocketAddr::new(ip, self.port);
-            if !policy::permits_target(&cx.terms.listeners, address) {
+            if !cx.permits(visitor, address) {
                 self.skip(Refusal::Denied);
                 continue;
             }
@@ -164,7 +171,11 @@ impl<S: Socket> Connecting<S> {
 
 impl<S: Socket> Attempt<S> {
     /// The connected target and our end of it, or why there is none.
-    fn finish(self, listeners: &[SocketAddr]) -> Result<(Endpoint<S>, SocketAddr), Refusal> {
+    fn finish(
+        self,
+        cx: &Context<impl Net<Socket = S>>,
+        visitor: Visitor,
+    ) -> Result<(Endpoint<S>, SocketAddr), Refusal> {
         if let Some(error) = self.target.error() {
             return Err(Refusal::of_connect(&error));
         }
@@ -173,7 +184,7 @@ impl<S: Socket> Attempt<S> {
             // Where nobody listens, a connection from that very port reaches itself.
             return Err(Refusal::ConnectionRefused);
         }
-        if policy::is_loop(listeners, bnd, self.address) {
+        if !cx.permits_connected(visitor, self.address, bnd) {
             return Err(Refusal::Denied);
         }
         Ok((self.target, bnd))

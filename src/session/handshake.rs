@@ -39,6 +39,11 @@ impl<S: Socket> Handshake<S> {
         self.negotiation.phase()
     }
 
+    /// The name that the client has given; once.
+    pub(super) fn take_uname(&mut self) -> Option<Box<[u8]>> {
+        self.negotiation.take_uname()
+    }
+
     pub(super) fn client(&mut self) -> &mut Endpoint<S> {
         &mut self.client
     }

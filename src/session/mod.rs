@@ -18,6 +18,7 @@ mod closing;
 mod connecting;
 mod context;
 mod handshake;
+mod journal;
 mod outbox;
 mod pending;
 mod relaying;
@@ -28,11 +29,15 @@ use std::time::{Duration, Instant};
 
 use self::closing::Closing;
 use self::connecting::{Attempted, Connecting};
+use self::context::Visitor;
 pub use self::context::{Context, Net, Terms};
 use self::handshake::{Handshake, Heard};
+use self::journal::{Journal, Step};
+use self::negotiation::Phase;
 use self::outbox::Outbox;
 use self::pending::Pending;
 use self::relaying::{Relay, Relayed, Severed, Severing, Side};
+use crate::access::Record;
 use crate::dns::{Answer, Asked};
 use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
@@ -70,6 +75,9 @@ pub struct Session<S> {
     deadline: Option<Instant>,
     look_again_at: Option<Instant>,
     traffic: Traffic,
+    journal: Journal,
+    /// Which of the listeners its client came to.
+    listener: u16,
 }
 
 enum State<S> {
@@ -92,8 +100,15 @@ enum Next<S> {
 }
 
 impl<S: Socket> Session<S> {
-    /// A session with a client that has just been accepted; `client` is what its events come under.
-    pub fn new(socket: S, client: Token, cx: &Context<impl Net<Socket = S>>) -> Session<S> {
+    /// A session with a client that has just been accepted; `client` is what its events come under,
+    /// `record` says where it comes from, and `listener` where its targets are listed.
+    pub fn new(
+        socket: S,
+        client: Token,
+        record: Record,
+        listener: u16,
+        cx: &Context<impl Net<Socket = S>>,
+    ) -> Session<S> {
         Session {
             state: State::Negotiating(Handshake::new(socket)),
             client,
@@ -102,6 +117,8 @@ impl<S: Socket> Session<S> {
             deadline: cx.after(cx.terms.timeout.handshake),
             look_again_at: None,
             traffic: Traffic::default(),
+            journal: Journal::new(record, cx.now),
+            listener,
         }
     }
 
@@ -176,8 +193,8 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Closes it, gives back what it holds, and says what it carried.
-    pub fn close(mut self, cx: &mut Context<impl Net<Socket = S>>) -> Traffic {
+    /// Closes it, gives back what it holds, and says what there is to tell of it.
+    pub fn close(mut self, cx: &mut Context<impl Net<Socket = S>>) -> Record {
         self.forget_question(cx);
         let buffers = &mut cx.buffers;
         match &mut self.state {
@@ -194,7 +211,7 @@ impl<S: Socket> Session<S> {
             }
             State::Closing(_) | State::Between => {}
         }
-        self.traffic
+        self.journal.finish(self.traffic, cx.now)
     }
 
     /// When it wants [`handle_deadline`](Self::handle_deadline), if nothing happens before.
@@ -206,9 +223,9 @@ impl<S: Socket> Session<S> {
     pub fn stage(&self) -> Stage {
         match &self.state {
             State::Negotiating(handshake) => match handshake.phase() {
-                negotiation::Phase::Greeting => Stage::Greeting,
-                negotiation::Phase::Authenticating => Stage::Authenticating,
-                negotiation::Phase::Requesting => Stage::Requesting,
+                Phase::Greeting => Stage::Greeting,
+                Phase::Authenticating => Stage::Authenticating,
+                Phase::Requesting => Stage::Requesting,
             },
             State::Resolving(..) => Stage::Resolving,
             State::Connecting(_) => Stage::Connecting,
@@ -216,6 +233,11 @@ impl<S: Socket> Session<S> {
             State::Severing(_) => Stage::Severing,
             State::Closing(_) | State::Between => Stage::Closing,
         }
+    }
+
+    /// Whether its client has not finished asking.
+    pub fn is_negotiating(&self) -> bool {
+        matches!(self.state, State::Negotiating(_))
     }
 
     /// The token of its client.
@@ -266,13 +288,18 @@ impl<S: Socket> Session<S> {
         cx: &mut Context<impl Net<Socket = S>>,
         mut handshake: Handshake<S>,
     ) -> Next<S> {
-        match handshake.advance(cx, &mut self.outbox) {
+        let heard = handshake.advance(cx, &mut self.outbox);
+        self.note_progress(&mut handshake, &heard, cx.now);
+        match heard {
             Heard::Nothing => {
                 let turn = self.wait(cx.now, handshake.client());
                 Next::Stay(State::Negotiating(handshake), turn)
             }
             Heard::Over(outcome) => Next::Stay(State::Negotiating(handshake), Turn::End(outcome)),
             Heard::Refused(outcome) => {
+                if let Outcome::Refused(refusal) = outcome {
+                    self.journal.refused(refusal, cx.now);
+                }
                 let client = handshake.into_client(&mut cx.buffers);
                 Next::Become(self.see_off(cx, client, Side::Client, outcome))
             }
@@ -280,6 +307,19 @@ impl<S: Socket> Session<S> {
                 let pending = handshake.into_pending(&request);
                 Next::Become(self.meet(cx, pending, request))
             }
+        }
+    }
+
+    fn note_progress(&mut self, handshake: &mut Handshake<S>, heard: &Heard, now: Instant) {
+        let phase = handshake.phase();
+        if phase != Phase::Greeting || matches!(heard, Heard::Request(_)) {
+            self.journal.greeted();
+        }
+        if let Some(uname) = handshake.take_uname() {
+            self.journal.named(uname);
+        }
+        if phase == Phase::Requesting || !matches!(heard, Heard::Nothing) {
+            self.journal.end_step(now);
         }
     }
 
@@ -305,15 +345,17 @@ impl<S: Socket> Session<S> {
         if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
             return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
         }
-        match connecting.advance(cx, self.client.slot()) {
+        let visitor = Visitor { listener: self.listener.into(), client: self.journal.client() };
+        match connecting.advance(cx, self.client.slot(), visitor) {
             Attempted::Waiting(next_at) => {
                 let turn = self.wait(cx.now, &connecting.pending.client);
                 self.look_again_at = earlier(self.look_again_at, next_at);
                 Next::Stay(State::Connecting(connecting), turn)
             }
-            Attempted::Connected { target, token, bnd } => {
+            Attempted::Connected { target, address, token, bnd } => {
                 self.forget_question(cx);
                 self.other = Some(token);
+                self.journal.granted(address, bnd, cx.now);
                 Next::Become(self.grant(cx, connecting.pending, target, bnd))
             }
             Attempted::Failed(refusal) => {
@@ -376,14 +418,18 @@ impl<S: Socket> Session<S> {
         pending: Pending<S>,
         request: Request,
     ) -> State<S> {
-        let port = request.target.port;
-        match (request.command, request.target.host) {
-            (Command::Connect, Host::Ip(ip)) => self.connect(cx, pending, vec![ip], port, false),
-            (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, &name, port),
+        let Request { command, target, .. } = request;
+        let state = match (command, &target.host) {
+            (Command::Connect, Host::Ip(ip)) => {
+                self.connect(cx, pending, vec![*ip], target.port, false)
+            }
+            (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, name, target.port),
             (Command::Bind | Command::UdpAssociate, _) => {
                 self.refuse(cx, pending, Refusal::CommandUnsupported)
             }
-        }
+        };
+        self.journal.requested(command, target);
+        state
     }
 
     fn resolve(
@@ -395,7 +441,8 @@ impl<S: Socket> Session<S> {
     ) -> State<S> {
         let token = cx.token(Role::Answer, self.client.slot());
         self.deadline = cx.after(cx.terms.timeout.resolve);
-        let asked = cx.net.resolve(name, token, self.deadline);
+        self.journal.begin(Step::Resolve, cx.now);
+        let asked = cx.net.resolve(name, token, self.deadline, cx.now);
         if asked.is_open() {
             self.other = Some(token);
         }
@@ -431,6 +478,7 @@ impl<S: Socket> Session<S> {
         more: bool,
     ) -> State<S> {
         self.deadline = cx.after(cx.terms.timeout.connect);
+        self.journal.begin(Step::Connect, cx.now);
         State::Connecting(Connecting::new(pending, addresses, port, more, cx.now))
     }
 
@@ -463,6 +511,7 @@ impl<S: Socket> Session<S> {
         refusal: Refusal,
     ) -> State<S> {
         self.forget_question(cx);
+        self.journal.refused(refusal, cx.now);
         let reply = Reply::Refused { dialect: pending.dialect, refusal };
         self.outbox.push(reply.encode().as_slice());
         pending.release(&mut cx.buffers);

@@ -34,9 +34,10 @@ const LOGIN_FAILED: [u8; 2] = [socks5::CREDENTIALS_VERSION, 1];
 /// inbox = &inbox[consumed..];
 /// assert_eq!(negotiation.step(inbox, &users), Step::More);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiation {
     phase: Phase,
+    uname: Option<Box<[u8]>>,
 }
 
 /// What a client is expected to send next.
@@ -81,12 +82,17 @@ pub enum Step {
 impl Negotiation {
     /// A handshake of which nothing has arrived.
     pub fn new() -> Negotiation {
-        Negotiation { phase: Phase::Greeting }
+        Negotiation { phase: Phase::Greeting, uname: None }
     }
 
     /// What the client is expected to send next.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// The name that the client has given, whether or not that let it in; once.
+    pub fn take_uname(&mut self) -> Option<Box<[u8]>> {
+        self.uname.take()
     }
 
     /// Takes the message at the front of `input`, if it is whole.
@@ -124,15 +130,19 @@ impl Negotiation {
     }
 
     fn handle_credentials(&mut self, input: &[u8], users: &Users) -> Step {
+        let failed =
+            Step::Refuse { answer: Message::new(LOGIN_FAILED), outcome: Outcome::BadLogin };
         match socks5::parse_credentials(input) {
             Ok(None) => Step::More,
-            Ok(Some((credentials, consumed))) if users.verify(&credentials) => {
+            Ok(Some((credentials, consumed))) => {
+                self.uname = Some(credentials.uname.into());
+                if !users.verify(&credentials) {
+                    return failed;
+                }
                 self.phase = Phase::Requesting;
                 Step::Say { consumed, answer: LOGIN_ACCEPTED }
             }
-            Ok(Some(_)) | Err(_) => {
-                Step::Refuse { answer: Message::new(LOGIN_FAILED), outcome: Outcome::BadLogin }
-            }
+            Err(_) => failed,
         }
     }
 }
@@ -403,10 +413,10 @@ mod tests {
         fn a_prefix_of_a_message_consumes_nothing((messages, users, ..) in exchange()) {
             let mut negotiation = Negotiation::new();
             for message in messages {
-                let before = negotiation;
+                let before = negotiation.clone();
                 for end in 0..message.len() {
                     prop_assert_eq!(negotiation.step(&message[..end], &users), Step::More);
-                    prop_assert_eq!(negotiation, before);
+                    prop_assert_eq!(&negotiation, &before);
                 }
                 match negotiation.step(&message, &users) {
                     Step::Say { consumed, .. } | Step::Request { consumed, .. } => {

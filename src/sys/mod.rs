@@ -11,6 +11,10 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+mod interfaces;
+
+pub use interfaces::local_addresses;
+
 /// Calls a libc function that reports failure by -1 and `errno`.
 macro_rules! syscall {
     ($function:ident($($argument:expr),* $(,)?)) => {{
@@ -53,6 +57,21 @@ pub fn configure_system_resolver() {
         if threads == 1 && env::var_os(name).is_none() {
             // SAFETY: this is the only thread, so nobody reads the environment meanwhile.
             unsafe { env::set_var(name, value) };
+        }
+    }
+}
+
+/// Fills `bytes` with random ones that nobody can foretell (`getrandom(2)`).
+///
+/// Panics where the kernel has none, which is before it has seeded itself and nowhere else.
+pub fn fill_random(bytes: &mut [u8]) {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let rest = &mut bytes[filled..];
+        match syscall!(getrandom(rest.as_mut_ptr().cast(), rest.len(), 0)) {
+            Ok(n) => filled += n as usize,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("no random numbers: {error}"),
         }
     }
 }

@@ -4,8 +4,10 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringsocks::access::Record;
 use ringsocks::dns::Answer;
 use ringsocks::metrics::Stage;
 use ringsocks::outcome::Outcome;
@@ -57,7 +59,7 @@ impl Gateway {
     ) -> Gateway {
         let now = world.borrow().instant();
         let net = SimNet(Rc::clone(&world));
-        let cx = Context::new(now, net, Buffers::new(rings_max), terms.into());
+        let cx = Context::new(now, net, Buffers::new(rings_max), terms.into(), Arc::default());
         Gateway {
             world,
             cx,
@@ -196,7 +198,9 @@ impl Gateway {
         let slot = vacancy.key();
         let token = self.cx.token(Role::Client, slot);
         let socket = SimSocket::new(&self.world, link, token);
-        let session = Session::new(socket, token, &self.cx);
+        let (listener, client) = ("192.0.2.254:1080", "192.0.2.9:5000");
+        let record = Record::new(0, 0, listener.parse().unwrap(), client.parse().unwrap());
+        let session = Session::new(socket, token, record, 0, &self.cx);
         let world = &mut *self.world.borrow_mut();
         world.owners.insert(slot, life);
         world.lives[life].accepted_at = world.now;
@@ -278,9 +282,16 @@ impl Gateway {
             }
             world.lives[life].outcome = Some(outcome);
         }
-        let traffic = session.close(&mut self.cx);
+        let record = Record { outcome, ..session.close(&mut self.cx) };
         let life = &self.world.borrow().lives[life];
-        assert_eq!((traffic.up, traffic.down), (life.up_out as u64, life.down_out as u64));
+        assert_eq!(
+            (record.traffic.up, record.traffic.down),
+            (life.up_out as u64, life.down_out as u64)
+        );
+        let granted = life.granted_target.map(|target| life.script.targets[target].address);
+        assert!(granted.is_none() || record.connected == granted, "{record}");
+        assert_eq!(record.connected.is_some(), record.rep == Some(0), "{record}");
+        assert!(life.rep_said().is_none_or(|rep| record.rep == Some(rep)), "{record}");
         self.outcomes[outcome.index()] += 1;
     }
 

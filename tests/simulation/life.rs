@@ -24,7 +24,7 @@ pub(crate) struct Life {
     pub(crate) attempts: Vec<usize>,
     /// The target the client was granted, once the session relays.
     pub(crate) granted: Option<usize>,
-    pub(super) granted_target: Option<usize>,
+    pub(crate) granted_target: Option<usize>,
     pub(crate) up_out: usize,
     pub(crate) down_in: usize,
     pub(crate) down_out: usize,

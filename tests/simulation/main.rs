@@ -26,9 +26,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::Users;
-use ringsocks::config::Timeouts;
+use ringsocks::config::{TargetRule, Timeouts};
 use ringsocks::outcome::Outcome;
-use ringsocks::policy::SessionLimit;
+use ringsocks::policy::{ClientLimits, SessionLimit, Targets};
 use ringsocks::session::Terms;
 
 use crate::counts::Event;
@@ -192,7 +192,10 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         closing: duration(limits.closing),
     };
     let limit = Arc::new(SessionLimit::new(usize::MAX));
-    (Terms { users, timeout, listeners: Vec::new(), limit }, limits)
+    let everything = ["0.0.0.0/0", "::/0"].map(|it| TargetRule::Network(it.parse().unwrap()));
+    let targets = vec![Targets::new(Some(everything.to_vec()))];
+    let clients = Arc::new(ClientLimits::new(None, None));
+    (Terms { users, timeout, targets, limit, clients }, limits)
 }
 
 /// Lets the network and the peers do something. Says whether anything happened.

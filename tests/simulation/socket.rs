@@ -154,7 +154,13 @@ impl Net for SimNet {
         Ok(SimSocket::new(&self.0, link, token))
     }
 
-    fn resolve(&mut self, name: &Name, token: Token, deadline: Option<Instant>) -> Asked {
+    fn resolve(
+        &mut self,
+        name: &Name,
+        token: Token,
+        deadline: Option<Instant>,
+        _: Instant,
+    ) -> Asked {
         assert_eq!(name.as_str(), "host.example");
         let world = &mut *self.0.borrow_mut();
         assert!(deadline.is_none_or(|at| at > world.instant()));

@@ -4,6 +4,7 @@
 // Every test crate uses its own part of this module.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod netns;
 pub mod origin;
 pub mod peer;
 pub mod server;

@@ -125,6 +125,11 @@ impl Service {
         (service, taken)
     }
 
+    /// On 127.0.0.1, does this with each connection.
+    pub fn serving(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Service {
+        Service::start(Origin::start(), serve)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("a listener has an address")
     }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 
@@ -54,6 +54,30 @@ impl Peer {
             Ok(stream) => Peer::from(stream),
             Err(error) => panic!("connect to {address}: {error}"),
         }
+    }
+
+    /// From this address of ours; port 0 is the kernel's choice.
+    #[track_caller]
+    pub fn connect_from(source: SocketAddr, address: SocketAddr) -> Peer {
+        match Peer::try_connect_from(source, address) {
+            Ok(peer) => peer,
+            Err(error) => panic!("connect from {source} to {address}: {error}"),
+        }
+    }
+
+    /// As [`connect_from`](Self::connect_from), and leaves it to the caller what a failure means.
+    pub fn try_connect_from(source: SocketAddr, address: SocketAddr) -> io::Result<Peer> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&source.into())?;
+        socket.connect_timeout(&address.into(), PATIENCE)?;
+        Ok(Peer::from(TcpStream::from(socket)))
+    }
+
+    /// The connection itself, without deadlines: for a process to be started with it.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream.set_read_timeout(None).expect("a socket may wait for ever");
+        self.stream.set_write_timeout(None).expect("a socket may wait for ever");
+        self.stream
     }
 
     /// Our address and port, unmapped.
@@ -136,6 +160,14 @@ impl Peer {
         self.expect_end(&[End::Fin, End::Reset], "the end of the connection and no byte");
     }
 
+    /// Whether bytes or the end wait to be read.
+    pub fn has_input(&self) -> bool {
+        self.set_read_deadline(Duration::from_millis(1));
+        let found = self.stream.peek(&mut [0]);
+        self.set_read_deadline(PATIENCE);
+        !matches!(found, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Neither byte nor end comes for this long.
     #[track_caller]
     pub fn expect_silence(&self, duration: Duration) {
@@ -158,6 +190,11 @@ impl Peer {
             self.fail(&format!("{len} bytes"), &hex_and_end(&got, end));
         }
         got
+    }
+
+    /// The next `len` bytes, or fewer where the connection ends or falls silent.
+    pub fn read_at_most(&self, len: usize) -> Vec<u8> {
+        self.read_up_to(len).0
     }
 
     pub fn read_to_end(&self) -> Received {

@@ -17,6 +17,9 @@ use super::PATIENCE;
 /// How long a server may take until everything of a test is given back.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a server is watched for being idle.
+const IDLE_WINDOW: Duration = Duration::from_millis(300);
+
 /// A running server, killed when dropped.
 pub struct Server {
     child: Child,
@@ -40,11 +43,25 @@ impl Server {
         Server::spawn(command(args, env))
     }
 
+    /// As [`start_with_env`](Self::start_with_env), below a program that becomes the server or
+    /// starts it as its only child.
+    #[track_caller]
+    pub fn start_under(wrapper: &[&str], args: &[&str], env: &[(&str, &str)]) -> Server {
+        Server::spawn(command_under(wrapper, args, env))
+    }
+
     /// Starts any command that becomes the server or starts it as its only child.
     #[track_caller]
-    pub fn spawn(mut command: Command) -> Server {
+    pub fn spawn(command: Command) -> Server {
+        Server::spawn_writing_to(command, Stdio::null())
+    }
+
+    /// As [`spawn`](Self::spawn), with its standard output.
+    #[track_caller]
+    pub fn spawn_writing_to(mut command: Command, stdout: Stdio) -> Server {
         let listens = command.get_args().filter(|arg| *arg == "--listen").count().max(1);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child =
+            command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stderr = Lines::read_from(child.stderr.take().expect("stderr is piped"));
         let mut server = Server { pid: child.id(), child, addresses: Vec::new(), stderr };
         let mut next = 0;
@@ -119,24 +136,31 @@ impl Server {
         fs::read_dir(self.proc("fd")).expect("the server runs").count()
     }
 
-    /// Processor time used so far, user and system.
+    /// Processor time of every thread so far, user and system, to the microsecond. Threads that
+    /// have ended are not counted.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("the server runs");
-        // The second field is the program's name in parentheses; utime and stime are 14 and 15.
-        let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
-        let ticks: u64 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().expect("ticks are a number"))
-            .sum();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+        let threads = fs::read_dir(self.proc("task")).expect("the server runs");
+        let used = threads.filter_map(|thread| {
+            // A thread may end while we look.
+            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            stat.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(used.sum())
     }
 
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// Resident memory that is no file's, in bytes: what the server made itself.
+    pub fn rss_anon(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).expect("the server runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("the field is there");
         let kib = line.split_whitespace().nth(1).expect("a size").parse::<u64>();
         kib.expect("a number of KiB") * 1024
     }
@@ -151,6 +175,12 @@ impl Server {
     pub fn baseline(&self) -> Baseline<'_> {
         // The first look may open something for good (a log stream, a time zone file).
         self.counters();
+        Baseline { server: self, fds: self.fds() }
+    }
+
+    /// As [`baseline`](Self::baseline), without a signal: its handler makes calls of its own, on
+    /// any thread.
+    pub fn quiet_baseline(&self) -> Baseline<'_> {
         Baseline { server: self, fds: self.fds() }
     }
 
@@ -217,6 +247,29 @@ impl Baseline<'_> {
             thread::sleep(Duration::from_millis(10));
         }
     }
+
+    /// Everything has come back, and nothing is left to do: less than a hundredth of the
+    /// processor's time is used.
+    #[track_caller]
+    pub fn assert_at_rest(&self) {
+        self.assert_restored();
+        self.assert_idle();
+    }
+
+    /// Sooner or later the server has nothing to do.
+    #[track_caller]
+    pub fn assert_idle(&self) {
+        let deadline = Instant::now() + RESTORE_PATIENCE;
+        loop {
+            let before = self.server.cpu_time();
+            thread::sleep(IDLE_WINDOW);
+            let used = self.server.cpu_time() - before;
+            if used < IDLE_WINDOW / 100 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{used:?} of {IDLE_WINDOW:?} used for nothing");
+        }
+    }
 }
 
 /// How a run of the binary that is not meant to serve ended.
@@ -229,7 +282,17 @@ pub struct Ended {
 /// Runs the binary until it ends by itself.
 #[track_caller]
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
-    let mut command = command(args, env);
+    run_command(command(args, env))
+}
+
+/// As [`run`], below a program that becomes the binary.
+#[track_caller]
+pub fn run_under(wrapper: &[&str], args: &[&str], env: &[(&str, &str)]) -> Ended {
+    run_command(command_under(wrapper, args, env))
+}
+
+#[track_caller]
+fn run_command(mut command: Command) -> Ended {
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let stdout = Lines::read_from(child.stdout.take().expect("stdout is piped"));
@@ -242,7 +305,7 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
     let (stdout, stderr) = (stdout.all(), stderr.all());
     match status {
         Some(status) => Ended { code: status.code(), stdout, stderr },
-        None => panic!("{args:?} did not end by itself\nstdout: {stdout}\nstderr: {stderr}"),
+        None => panic!("{command:?} did not end by itself\nstdout: {stdout}\nstderr: {stderr}"),
     }
 }
 
@@ -273,6 +336,17 @@ fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     }
     command.envs(env.iter().copied()).stdin(Stdio::null());
     command
+}
+
+fn command_under(wrapper: &[&str], args: &[&str], env: &[(&str, &str)]) -> Command {
+    let inner = command(args, env);
+    let mut outer = Command::new(wrapper[0]);
+    outer.args(&wrapper[1..]).arg(inner.get_program()).args(inner.get_args());
+    for name in own_variables() {
+        outer.env_remove(name);
+    }
+    outer.envs(env.iter().copied()).stdin(Stdio::null());
+    outer
 }
 
 /// The server's variables in our own environment, which no test wants to inherit.

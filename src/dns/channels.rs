@@ -1,0 +1,117 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+use super::message::{Family, Question};
+
+/// Which of the resolver's sockets; no other ever has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChannelId {
+    /// Below [`Channels::MAX`](super::CHANNELS_MAX): free again when the channel is closed.
+    pub slot: usize,
+    /// Tells one life of a slot from another.
+    pub generation: u32,
+}
+
+/// How a question travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A datagram, from a port of its own while there are few of them.
+    Udp,
+    /// A connection for one question.
+    Tcp,
+}
+
+/// The way to one server: the questions that are on it, each under an id of its own.
+pub(super) struct Channel {
+    pub(super) server: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) asked: HashMap<u16, Asked>,
+    /// What came over it that was no answer to any question.
+    pub(super) strangers: u32,
+    /// What has arrived of a message, with the length before it.
+    pub(super) inbound: Vec<u8>,
+    generation: u32,
+    uses: u32,
+}
+
+/// A question on its way, and what it is for.
+pub(super) struct Asked {
+    pub(super) question: Question,
+    pub(super) lookup: usize,
+    pub(super) family: Family,
+}
+
+/// All channels that are open.
+#[derive(Default)]
+pub(super) struct Channels {
+    open: Slab<Channel>,
+    tcp: usize,
+    generation: u32,
+}
+
+impl Channels {
+    /// As many ports as it takes to make guessing one a bad bet; each is a descriptor.
+    pub(super) const MAX: usize = 64;
+    const TCP_MAX: usize = 16;
+    /// A port that has been used that often is known to too many.
+    const USES_MAX: u32 = 1000;
+
+    pub(super) fn find(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.open.get_mut(id.slot).filter(|channel| channel.generation == id.generation)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// A new channel, if there may be one more.
+    pub(super) fn open(&mut self, server: SocketAddr, transport: Transport) -> Option<ChannelId> {
+        let is_full = match transport {
+            Transport::Udp => self.open.len() - self.tcp >= Self::MAX - Self::TCP_MAX,
+            Transport::Tcp => self.tcp >= Self::TCP_MAX,
+        };
+        if is_full {
+            return None;
+        }
+        self.tcp += usize::from(transport == Transport::Tcp);
+        self.generation = self.generation.wrapping_add(1);
+        let channel = Channel {
+            server,
+            transport,
+            asked: HashMap::new(),
+            strangers: 0,
+            inbound: Vec::new(),
+            generation: self.generation,
+            uses: 0,
+        };
+        Some(ChannelId { slot: self.open.insert(channel), generation: self.generation })
+    }
+
+    /// The least busy of the channels to `server` that datagrams may share.
+    pub(super) fn share(&self, server: SocketAddr) -> Option<ChannelId> {
+        let fits = |channel: &Channel| {
+            let is_to = channel.server == server && channel.transport == Transport::Udp;
+            is_to && channel.uses < Self::USES_MAX
+        };
+        let candidates = self.open.iter().filter(|(_, channel)| fits(channel));
+        let (slot, channel) = candidates.min_by_key(|(_, channel)| channel.asked.len())?;
+        Some(ChannelId { slot, generation: channel.generation })
+    }
+
+    pub(super) fn close(&mut self, id: ChannelId) -> Option<Channel> {
+        self.find(id)?;
+        let channel = self.open.remove(id.slot);
+        self.tcp -= usize::from(channel.transport == Transport::Tcp);
+        Some(channel)
+    }
+}
+
+impl Channel {
+    /// An id that no question on this channel has, or `None` if it is busy beyond sense.
+    pub(super) fn free_id(&mut self, mut random: impl FnMut() -> u16) -> Option<u16> {
+        self.uses += 1;
+        (0..64).map(|_| random()).find(|id| !self.asked.contains_key(id))
+    }
+}

@@ -1,0 +1,228 @@
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many sessions the whole process may have at a time, and has.
+///
+/// Descriptors are the process's, so the limit is: reactors share this one count, and touch it when
+/// a session opens and when it closes.
+pub struct SessionLimit {
+    max: usize,
+    taken: AtomicUsize,
+    /// Whether a bell is hung up.
+    awaited: AtomicBool,
+    bells: Mutex<Vec<Bell>>,
+}
+
+/// Wakes who waits for a place. It is rung by whatever thread gives one back.
+pub type Bell = Arc<dyn Fn() + Send + Sync>;
+
+/// A session's place below the limit, given back when it is dropped.
+pub struct Place(Arc<SessionLimit>);
+
+impl SessionLimit {
+    /// A limit of `max` sessions; none is open.
+    pub fn new(max: usize) -> SessionLimit {
+        SessionLimit {
+            max,
+            taken: AtomicUsize::new(0),
+            awaited: AtomicBool::new(false),
+            bells: Mutex::default(),
+        }
+    }
+
+    /// How many there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// A place, unless all are taken.
+    pub fn take(self: &Arc<SessionLimit>) -> Option<Place> {
+        self.take_below(self.max)
+    }
+
+    /// A place for what a session can do without, while half of them are free: new sessions always
+    /// find the other half.
+    pub fn take_spare(self: &Arc<SessionLimit>) -> Option<Place> {
+        self.take_below(self.max / 2)
+    }
+
+    /// A place; if all are taken, `bell` rings at the next release, wherever that is.
+    pub fn take_or_await(self: &Arc<SessionLimit>, bell: &Bell) -> Option<Place> {
+        if let Some(place) = self.take() {
+            return Some(place);
+        }
+        self.ring_at_release(bell);
+        // What was given back before the bell hung there has not rung it.
+        let place = self.take()?;
+        self.withdraw(bell);
+        Some(place)
+    }
+
+    /// Rings `bell` once, when the next place is given back after this call. Look again for what is
+    /// awaited after it, not before.
+    pub fn ring_at_release(&self, bell: &Bell) {
+        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        if !bells.iter().any(|hung| Arc::ptr_eq(hung, bell)) {
+            bells.push(Arc::clone(bell));
+        }
+        self.awaited.store(true, Ordering::SeqCst);
+    }
+
+    fn withdraw(&self, bell: &Bell) {
+        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.retain(|hung| !Arc::ptr_eq(hung, bell));
+        self.awaited.store(!bells.is_empty(), Ordering::SeqCst);
+    }
+
+    /// The count and the flag are in one order for all threads (`SeqCst`): either who waits sees
+    /// the place that was given back, or who gave it back sees that somebody waits.
+    fn take_below(self: &Arc<SessionLimit>, max: usize) -> Option<Place> {
+        let more = |taken| (taken < max).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        Some(Place(Arc::clone(self)))
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.awaited.load(Ordering::SeqCst) {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        let bells = {
+            let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+            self.awaited.store(false, Ordering::SeqCst);
+            mem::take(&mut *bells)
+        };
+        bells.iter().for_each(|bell| bell());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_session_opens_only_below_the_limit() {
+        let limit = Arc::new(SessionLimit::new(2));
+        let (one, _other) = (limit.take(), limit.take());
+        assert!(one.is_some() && limit.take().is_none());
+        drop(one);
+        let _again = limit.take().expect("a place was given back");
+        assert!(limit.take().is_none());
+    }
+
+    #[test]
+    fn what_can_be_done_without_leaves_half_to_sessions() {
+        let limit = Arc::new(SessionLimit::new(4));
+        let _spare = [limit.take_spare(), limit.take_spare()].map(Option::unwrap);
+        assert!(limit.take_spare().is_none());
+        let _sessions = [limit.take(), limit.take()].map(Option::unwrap);
+        assert!(limit.take().is_none());
+    }
+
+    fn counting_bell() -> (Bell, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let rung = Arc::clone(&count);
+        let bell: Bell = Arc::new(move || {
+            rung.fetch_add(1, Ordering::SeqCst);
+        });
+        (bell, count)
+    }
+
+    #[test]
+    fn a_release_rings_once_for_each_that_waits_and_for_nobody_else() {
+        let limit = Arc::new(SessionLimit::new(2));
+        let (one, two) = (limit.take(), limit.take());
+        let (bells, counts): (Vec<_>, Vec<_>) = (0..3).map(|_| counting_bell()).unzip();
+        for bell in [&bells[0], &bells[1], &bells[0]] {
+            assert!(limit.take_or_await(bell).is_none());
+        }
+        let rung = || counts.iter().map(|count| count.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        assert_eq!(rung(), [0, 0, 0]);
+        drop(one);
+        assert_eq!(rung(), [1, 1, 0]);
+        drop(two);
+        assert_eq!(rung(), [1, 1, 0], "nobody waits any more");
+        assert!(limit.take_or_await(&bells[2]).is_some(), "there is a place: nobody waits");
+        assert_eq!(rung(), [1, 1, 0]);
+        limit.ring_at_release(&bells[2]);
+        drop(limit.take());
+        assert_eq!(rung(), [1, 1, 1]);
+    }
+
+    /// A sleeper that only its bell wakes.
+    #[derive(Default)]
+    struct Sleeper {
+        rung: Mutex<bool>,
+        woken: Condvar,
+    }
+
+    impl Sleeper {
+        fn ring(&self) {
+            *self.rung.lock().unwrap() = true;
+            self.woken.notify_one();
+        }
+
+        fn sleep(&self, deadline: Instant) {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let rung = self.rung.lock().unwrap();
+            let waited = self.woken.wait_timeout_while(rung, patience, |rung| !*rung);
+            let (mut rung, timeout) = waited.unwrap();
+            assert!(!timeout.timed_out(), "it sleeps though a place was given back");
+            *rung = false;
+        }
+    }
+
+    /// Takes a place again and again, asleep whenever there is none. Says how often it slept.
+    fn work(limit: &Arc<SessionLimit>, deadline: Instant) -> usize {
+        let sleeper = Arc::new(Sleeper::default());
+        let rung = Arc::clone(&sleeper);
+        let bell: Bell = Arc::new(move || rung.ring());
+        let mut slept = 0;
+        for turn in 0..4000 {
+            let place = loop {
+                match limit.take_or_await(&bell) {
+                    Some(place) => break place,
+                    None => sleeper.sleep(deadline),
+                }
+                slept += 1;
+            };
+            if turn % 8 == 0 {
+                thread::yield_now();
+            }
+            drop(place);
+        }
+        slept
+    }
+
+    /// Were a release to pass a sleeper by while the others finish, it would sleep for ever.
+    #[test]
+    fn nobody_sleeps_while_a_place_is_free() {
+        let deadline = Instant::now() + Duration::from_secs(100);
+        for (threads, max) in [(2, 1), (4, 1), (4, 3), (8, 2)] {
+            let limit = Arc::new(SessionLimit::new(max));
+            let slept: usize = thread::scope(|scope| {
+                let workers: Vec<_> =
+                    (0..threads).map(|_| scope.spawn(|| work(&limit, deadline))).collect();
+                workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+            });
+            assert!(slept > 0, "{threads} threads never met at {max} places");
+            assert_eq!(limit.taken.load(Ordering::SeqCst), 0);
+            assert!(limit.bells.lock().unwrap().is_empty(), "somebody still waits");
+        }
+    }
+}
