@@ -6,4 +6,7 @@
 
 pub mod access_line;
 pub mod configuration;
+pub mod dns_answer;
 pub mod negotiation;
+pub mod resolver;
+mod script;
