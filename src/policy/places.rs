@@ -18,7 +18,7 @@ pub struct SessionLimit {
 pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// A session's place below the limit, given back when it is dropped.
-pub struct Place(Arc<SessionLimit>);
+pub struct Place(Option<Arc<SessionLimit>>);
 
 impl SessionLimit {
     /// A limit of `max` sessions; none is open.
@@ -80,7 +80,7 @@ impl SessionLimit {
     fn take_below(self: &Arc<SessionLimit>, max: usize) -> Option<Place> {
         let more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
-        Some(Place(Arc::clone(self)))
+        Some(Place(Some(Arc::clone(self))))
     }
 
     fn give_back(&self) {
@@ -101,9 +101,20 @@ impl SessionLimit {
     }
 }
 
+impl Place {
+    /// Gives it back unused, and rings no bell: for who waits nothing has changed.
+    pub fn put_back(mut self) {
+        if let Some(limit) = self.0.take() {
+            limit.taken.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.give_back();
+        if let Some(limit) = &self.0 {
+            limit.give_back();
+        }
     }
 }
 
@@ -132,6 +143,17 @@ mod tests {
         assert!(limit.take_spare().is_none());
         let _sessions = [limit.take(), limit.take()].map(Option::unwrap);
         assert!(limit.take().is_none());
+    }
+
+    #[test]
+    fn an_unused_place_comes_back_and_rings_for_nobody() {
+        let limit = Arc::new(SessionLimit::new(1));
+        let (bell, count) = counting_bell();
+        limit.ring_at_release(&bell);
+        limit.take().unwrap().put_back();
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        drop(limit.take().expect("it came back"));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 
     fn counting_bell() -> (Bell, Arc<AtomicUsize>) {

@@ -337,9 +337,12 @@ impl Reactor {
             match self.listeners[index].accept() {
                 Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    place.put_back();
                     self.listeners[index].ready = false;
                 }
                 Err(error) if is_exhaustion(&error) => {
+                    // Given back with a ring it would wake us, or another who is as badly off.
+                    place.put_back();
                     self.cx.terms.limit.ring_at_release(&self.bell);
                     self.tell_parked(&error);
                     return false;
