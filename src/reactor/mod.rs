@@ -68,8 +68,8 @@ pub struct Setup {
 
 /// Who knows what names mean.
 pub enum Lookups {
-    /// The reactor, from these sources.
-    Own(Arc<Sources>),
+    /// The reactor, from these sources, with so many sockets at most.
+    Own(Arc<Sources>, usize),
     /// The system's resolver, on these threads.
     System(Pool),
 }
@@ -119,8 +119,8 @@ impl Reactor {
         let mailbox = Arc::new(Mailbox::new(poll.registry())?);
         let now = Instant::now();
         let resolver = match setup.resolver {
-            Lookups::Own(sources) => {
-                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now).into())
+            Lookups::Own(sources, max) => {
+                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, max, now).into())
             }
             Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
         };
