@@ -10,6 +10,16 @@ use std::path::{Path, PathBuf};
 mod properties;
 
 #[test]
+fn access_line() {
+    replay("access_line", properties::access_line::check);
+}
+
+#[test]
+fn dns_answer() {
+    replay("dns_answer", properties::dns_answer::check);
+}
+
+#[test]
 fn negotiation() {
     replay("negotiation", properties::negotiation::check);
 }
@@ -20,11 +30,20 @@ fn configuration() {
 }
 
 #[test]
+fn resolver() {
+    replay("resolver", properties::resolver::check);
+}
+
+#[test]
 fn every_target_is_replayed() {
     let mut targets = files(&fuzz_folder().join("targets"));
     targets.iter_mut().for_each(|path| *path = path.file_stem().unwrap().into());
     targets.sort();
-    assert_eq!(targets, ["configuration", "negotiation"].map(PathBuf::from));
+    assert_eq!(
+        targets,
+        ["access_line", "configuration", "dns_answer", "negotiation", "resolver"]
+            .map(PathBuf::from)
+    );
 }
 
 fn replay(target: &str, check: fn(&[u8])) {

@@ -77,12 +77,15 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(message: impl Into<String>) -> Problem {
-        Problem { message: message.into(), hint: None, item: None }
+    /// What is wrong, in one line.
+    pub(super) fn new(message: impl AsRef<str>) -> Problem {
+        Problem { message: printable(message.as_ref()), hint: None, item: None }
     }
 
-    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
-        Problem { hint: Some(hint.into()), ..self }
+    /// What was meant, in one line or several.
+    pub(super) fn hint(self, hint: impl AsRef<str>) -> Problem {
+        let lines: Vec<_> = hint.as_ref().split('\n').map(printable).collect();
+        Problem { hint: Some(lines.join("\n")), ..self }
     }
 
     pub(super) fn in_item(self, index: usize) -> Problem {

@@ -170,6 +170,12 @@ fn what_is_shown_of_a_whole_file_reads_back() {
 }
 
 #[test]
+fn no_key_drives_a_terminal() {
+    let error = error_of(read("\"work\\u001b[31m\\ners\" = 4"));
+    assert!(error.starts_with("r.toml:1:1: unknown key `work [31m ers`\n"), "{error}");
+}
+
+#[test]
 fn a_name_is_shown_as_a_file_would_have_it() {
     let shown = read(r#"users = { "bob \b\u00e9" = "plain:x" }"#).unwrap().to_string();
     let read = read(&shown.replace("***", "plain:x")).unwrap();

@@ -56,6 +56,8 @@ pub(super) struct Query {
     /// Whether letters must come back as they were sent.
     pub(super) is_exact: bool,
     pub(super) transport: Transport,
+    /// Whom it was sent to since they were all asked.
+    pub(super) asked: Vec<SocketAddr>,
     /// Where it is on its way: an answer to an earlier try is as good as any.
     pub(super) sent: Vec<Sent>,
     pub(super) sent_at: Instant,
@@ -189,6 +191,7 @@ impl Query {
             edns: true,
             is_exact: true,
             transport: Transport::Udp,
+            asked: Vec::new(),
             sent: Vec::new(),
             sent_at: now,
             retry_at: now,

@@ -81,6 +81,8 @@ impl Resolver {
     pub const LOOKUPS_MAX: usize = 16_384;
     /// What a question may take whose waiters have no deadline.
     const DEADLINE_MAX: Duration = Duration::from_secs(30);
+    /// How many lookups may go on at a time when their deadlines have come.
+    const DEADLINES_PER_TURN: usize = 64;
     /// How many aliases are followed.
     const LINKS_MAX: u8 = 8;
     /// From how many messages on that answer nothing a port counts as known to a forger.
@@ -96,8 +98,14 @@ impl Resolver {
     /// How long a failure is kept, so that a crowd cannot ask again at once (RFC 9520).
     const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
-    /// A resolver that has asked nothing yet.
-    pub fn new(sources: Arc<Sources>, entropy: Entropy, now: Instant) -> Resolver {
+    /// A resolver that has asked nothing yet, and uses so many channels at most: at least
+    /// [`CHANNELS_MIN`](super::CHANNELS_MIN).
+    pub fn new(
+        sources: Arc<Sources>,
+        entropy: Entropy,
+        channels_max: usize,
+        now: Instant,
+    ) -> Resolver {
         Resolver {
             servers: Servers::new(&sources.servers),
             sources,
@@ -105,7 +113,7 @@ impl Resolver {
             lookups: Slab::new(),
             open: HashMap::new(),
             waits: HashMap::new(),
-            channels: Channels::default(),
+            channels: Channels::new(channels_max),
             timers: Timers::new(now),
             actions: VecDeque::new(),
             answers: VecDeque::new(),
@@ -190,9 +198,9 @@ impl Resolver {
         }
     }
 
-    /// Whether somebody has to be told something.
-    pub fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
+    /// Whether somebody has to be told something, or a deadline has come that was not kept yet.
+    pub fn is_busy(&self) -> bool {
+        !self.answers.is_empty() || !self.due.is_empty()
     }
 
     /// When to call [`handle_deadline`](Self::handle_deadline), if nothing happens before.
@@ -253,14 +261,15 @@ impl Resolver {
         }
     }
 
-    /// The next deadline has come.
+    /// The next deadline has come. A crowd of them takes more than one call.
     pub fn handle_deadline(&mut self, now: Instant) {
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.expire(now, &mut due);
-        for index in due.drain(..) {
+        if self.due.is_empty() {
+            self.timers.expire(now, &mut self.due);
+        }
+        for _ in 0..Self::DEADLINES_PER_TURN {
+            let Some(index) = self.due.pop() else { return };
             self.advance(index, now);
         }
-        self.due = due;
     }
 
     fn begin(
@@ -360,17 +369,22 @@ impl Resolver {
 
     /// Sends a query to the server whose turn it is.
     fn send(&mut self, index: usize, family: Family, now: Instant) {
-        let Some(query) = self.query(index, family) else { return };
-        let turn = query.tries as usize + query.failures;
+        let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
+            return;
+        };
         let transport = query.transport;
         let server = match (transport, query.sent.last()) {
             // Who has more to say than fits into a datagram is asked for the rest of it.
             (Transport::Tcp, Some(sent)) if sent.transport == Transport::Udp => sent.server,
-            _ => self.servers.choose(turn, now),
+            _ => self.servers.choose(&query.asked, now).unwrap_or_else(|| {
+                query.asked.clear();
+                self.servers.first(now)
+            }),
         };
-        let count = self.servers.len();
-        let Some(query) = self.query(index, family) else { return };
-        (query.sent_at, query.retry_at) = (now, now + query.patience(count));
+        if !query.asked.contains(&server) {
+            query.asked.push(server);
+        }
+        (query.sent_at, query.retry_at) = (now, now + query.patience(self.servers.len()));
         match query.sent_to(server, transport) {
             Some(sent) => self.send_again(sent),
             None => self.send_anew(index, family, server, transport, now),

@@ -27,12 +27,17 @@ impl Servers {
         self.0.iter().map(|server| &server.address).eq(addresses)
     }
 
-    /// Whom to ask after so many failures: each in turn, those that are avoided last.
-    pub(super) fn choose(&self, failures: usize, now: Instant) -> SocketAddr {
-        let is_avoided = |server: &&Server| server.avoided_until.is_some_and(|until| until > now);
-        let (avoided, others): (Vec<&Server>, Vec<&Server>) = self.0.iter().partition(is_avoided);
-        let turn = failures % self.0.len();
-        others.into_iter().chain(avoided).nth(turn).map_or(self.0[0].address, |it| it.address)
+    /// Whom to ask next who has asked these `before`: each in turn, those that are avoided last.
+    /// `None`: there is nobody else.
+    pub(super) fn choose(&self, before: &[SocketAddr], now: Instant) -> Option<SocketAddr> {
+        let is_avoided = |server: &Server| server.avoided_until.is_some_and(|until| until > now);
+        let left = self.0.iter().filter(|server| !before.contains(&server.address));
+        left.min_by_key(|server| is_avoided(server)).map(|server| server.address)
+    }
+
+    /// Whom to ask first.
+    pub(super) fn first(&self, now: Instant) -> SocketAddr {
+        self.choose(&[], now).unwrap_or(self.0[0].address)
     }
 
     /// A server has answered.
@@ -68,16 +73,20 @@ mod tests {
         let mut servers = Servers::new(&addresses);
         let now = Instant::now();
         let turns = |servers: &Servers, now| -> Vec<usize> {
-            let chosen = (0..4).map(|failures| servers.choose(failures, now));
-            chosen.map(|it| addresses.iter().position(|address| *address == it).unwrap()).collect()
+            let mut before = Vec::new();
+            while let Some(next) = servers.choose(&before, now) {
+                before.push(next);
+            }
+            let place = |it| addresses.iter().position(|address| address == it).unwrap();
+            before.iter().map(place).collect()
         };
-        assert_eq!(turns(&servers, now), [0, 1, 2, 0]);
+        assert_eq!(turns(&servers, now), [0, 1, 2]);
         servers.blame(addresses[0], now, now);
-        assert_eq!(turns(&servers, now), [1, 2, 0, 1]);
-        assert_eq!(turns(&servers, now + Servers::AVOIDED), [0, 1, 2, 0]);
+        assert_eq!(turns(&servers, now), [1, 2, 0]);
+        assert_eq!(turns(&servers, now + Servers::AVOIDED), [0, 1, 2]);
         servers.praise(addresses[0], now);
-        assert_eq!(turns(&servers, now), [0, 1, 2, 0]);
+        assert_eq!(turns(&servers, now), [0, 1, 2]);
         servers.blame(addresses[0], now - Duration::from_secs(1), now);
-        assert_eq!(turns(&servers, now), [0, 1, 2, 0]);
+        assert_eq!(turns(&servers, now), [0, 1, 2]);
     }
 }

@@ -18,7 +18,7 @@ pub struct SessionLimit {
 pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// A session's place below the limit, given back when it is dropped.
-pub struct Place(Arc<SessionLimit>);
+pub struct Place(Option<Arc<SessionLimit>>);
 
 impl SessionLimit {
     /// A limit of `max` sessions; none is open.
@@ -49,11 +49,12 @@ impl SessionLimit {
 
     /// A place; if all are taken, `bell` rings at the next release, wherever that is.
     pub fn take_or_await(self: &Arc<SessionLimit>, bell: &Bell) -> Option<Place> {
-        if let Some(place) = self.take() {
-            return Some(place);
-        }
+        self.take().or_else(|| self.await_or_take(bell))
+    }
+
+    /// What was given back before the bell hung there has not rung it, so it looks again.
+    fn await_or_take(self: &Arc<SessionLimit>, bell: &Bell) -> Option<Place> {
         self.ring_at_release(bell);
-        // What was given back before the bell hung there has not rung it.
         let place = self.take()?;
         self.withdraw(bell);
         Some(place)
@@ -80,7 +81,7 @@ impl SessionLimit {
     fn take_below(self: &Arc<SessionLimit>, max: usize) -> Option<Place> {
         let more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
-        Some(Place(Arc::clone(self)))
+        Some(Place(Some(Arc::clone(self))))
     }
 
     fn give_back(&self) {
@@ -101,9 +102,20 @@ impl SessionLimit {
     }
 }
 
+impl Place {
+    /// Gives it back unused, and rings no bell: for who waits nothing has changed.
+    pub fn put_back(mut self) {
+        if let Some(limit) = self.0.take() {
+            limit.taken.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.give_back();
+        if let Some(limit) = &self.0 {
+            limit.give_back();
+        }
     }
 }
 
@@ -132,6 +144,17 @@ mod tests {
         assert!(limit.take_spare().is_none());
         let _sessions = [limit.take(), limit.take()].map(Option::unwrap);
         assert!(limit.take().is_none());
+    }
+
+    #[test]
+    fn an_unused_place_comes_back_and_rings_for_nobody() {
+        let limit = Arc::new(SessionLimit::new(1));
+        let (bell, count) = counting_bell();
+        limit.ring_at_release(&bell);
+        limit.take().unwrap().put_back();
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        drop(limit.take().expect("it came back"));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 
     fn counting_bell() -> (Bell, Arc<AtomicUsize>) {
@@ -164,6 +187,19 @@ mod tests {
         assert_eq!(rung(), [1, 1, 1]);
     }
 
+    #[test]
+    fn a_release_right_before_the_wait_is_not_lost() {
+        let limit = Arc::new(SessionLimit::new(1));
+        let (bell, rung) = counting_bell();
+        let last = limit.take();
+        assert!(limit.take().is_none());
+        drop(last);
+        let place = limit.await_or_take(&bell);
+        assert!(place.is_some() && rung.load(Ordering::SeqCst) == 0);
+        drop(place);
+        assert_eq!(rung.load(Ordering::SeqCst), 0, "it no longer waits");
+    }
+
     /// A sleeper that only its bell wakes.
     #[derive(Default)]
     struct Sleeper {
@@ -187,6 +223,23 @@ mod tests {
         }
     }
 
+    /// A place, and how often it was slept for.
+    fn take_in_time(
+        limit: &Arc<SessionLimit>,
+        bell: &Bell,
+        sleeper: &Sleeper,
+        deadline: Instant,
+    ) -> (Place, usize) {
+        let mut sleeps = 0;
+        loop {
+            match limit.take_or_await(bell) {
+                Some(place) => return (place, sleeps),
+                None => sleeper.sleep(deadline),
+            }
+            sleeps += 1;
+        }
+    }
+
     /// Takes a place again and again, asleep whenever there is none. Says how often it slept.
     fn work(limit: &Arc<SessionLimit>, deadline: Instant) -> usize {
         let sleeper = Arc::new(Sleeper::default());
@@ -194,13 +247,8 @@ mod tests {
         let bell: Bell = Arc::new(move || rung.ring());
         let mut slept = 0;
         for turn in 0..4000 {
-            let place = loop {
-                match limit.take_or_await(&bell) {
-                    Some(place) => break place,
-                    None => sleeper.sleep(deadline),
-                }
-                slept += 1;
-            };
+            let (place, sleeps) = take_in_time(limit, &bell, &sleeper, deadline);
+            slept += sleeps;
             if turn % 8 == 0 {
                 thread::yield_now();
             }
@@ -215,12 +263,18 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(100);
         for (threads, max) in [(2, 1), (4, 1), (4, 3), (8, 2)] {
             let limit = Arc::new(SessionLimit::new(max));
+            let places: Vec<Place> = (0..max).map(|_| limit.take().unwrap()).collect();
             let slept: usize = thread::scope(|scope| {
                 let workers: Vec<_> =
                     (0..threads).map(|_| scope.spawn(|| work(&limit, deadline))).collect();
+                while limit.bells.lock().unwrap().len() < threads {
+                    assert!(Instant::now() < deadline, "not everyone waits");
+                    thread::yield_now();
+                }
+                drop(places);
                 workers.into_iter().map(|worker| worker.join().unwrap()).sum()
             });
-            assert!(slept > 0, "{threads} threads never met at {max} places");
+            assert!(slept >= threads, "all of them have slept at least once");
             assert_eq!(limit.taken.load(Ordering::SeqCst), 0);
             assert!(limit.bells.lock().unwrap().is_empty(), "somebody still waits");
         }

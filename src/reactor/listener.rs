@@ -31,6 +31,8 @@ pub struct Group {
     /// The address, with the port the kernel chose if it was asked to.
     pub address: SocketAddr,
     sockets: Vec<Socket>,
+    /// Whether the first of them turns new clients away for now.
+    turns_away: bool,
 }
 
 impl Group {
@@ -42,7 +44,11 @@ impl Group {
     /// that covers this one so already.
     pub fn take(address: SocketAddr, reactors: usize, claimed: bool) -> io::Result<Group> {
         let first = open(address)?;
-        turn_away_new_clients(&first)?;
+        let turns_away = match turn_away_new_clients(&first) {
+            // Some kernels let only the privileged do it. Then who comes now waits in the queue.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
+            done => done.map(|()| true)?,
+        };
         if claimed {
             first.set_reuse_port(true)?;
         }
@@ -57,7 +63,7 @@ impl Group {
             socket.bind(&address.into())?;
             sockets.push(socket);
         }
-        Ok(Group { address, sockets })
+        Ok(Group { address, sockets, turns_away })
     }
 
     /// Takes clients, and hands out a listener for each reactor; `number` is the address's. A socket
@@ -68,7 +74,7 @@ impl Group {
         for socket in others {
             socket.listen(BACKLOG)?;
         }
-        for socket in first {
+        for socket in first.iter().filter(|_| self.turns_away) {
             socket.detach_filter()?;
         }
         let listener = |socket: Socket| Listener {

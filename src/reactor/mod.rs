@@ -11,7 +11,6 @@ mod net;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -40,6 +39,8 @@ use crate::token::{Role, Token};
 
 /// How many clients are accepted from one listener before the sessions have their turn.
 const ACCEPTS_PER_TICK: usize = 64;
+/// How many deadlines are kept before the others have their turn.
+const DEADLINES_PER_TICK: usize = 256;
 /// How many answers are handed to sessions before the others have their turn.
 const ANSWERS_PER_TICK: usize = 64;
 /// How long parked listeners wait at most: a descriptor may have come free anywhere.
@@ -67,8 +68,8 @@ pub struct Setup {
 
 /// Who knows what names mean.
 pub enum Lookups {
-    /// The reactor, from these sources.
-    Own(Arc<Sources>),
+    /// The reactor, from these sources, with so many sockets at most.
+    Own(Arc<Sources>, usize),
     /// The system's resolver, on these threads.
     System(Pool),
 }
@@ -118,8 +119,8 @@ impl Reactor {
         let mailbox = Arc::new(Mailbox::new(poll.registry())?);
         let now = Instant::now();
         let resolver = match setup.resolver {
-            Lookups::Own(sources) => {
-                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now).into())
+            Lookups::Own(sources, max) => {
+                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, max, now).into())
             }
             Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
         };
@@ -180,7 +181,10 @@ impl Reactor {
 
     /// How long there is nothing to do if nothing happens.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.names().is_some_and(|it| it.is_busy()) {
+        if !self.ready.is_empty()
+            || !self.due.is_empty()
+            || self.names().is_some_and(|it| it.is_busy())
+        {
             return Some(Duration::ZERO);
         }
         if self.listeners.iter().any(|listener| listener.ready) {
@@ -337,9 +341,12 @@ impl Reactor {
             match self.listeners[index].accept() {
                 Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    place.put_back();
                     self.listeners[index].ready = false;
                 }
                 Err(error) if is_exhaustion(&error) => {
+                    // Given back with a ring it would wake us, or another who is as badly off.
+                    place.put_back();
                     self.cx.terms.limit.ring_at_release(&self.bell);
                     self.tell_parked(&error);
                     return false;
@@ -394,12 +401,14 @@ impl Reactor {
     }
 
     fn expire(&mut self) {
-        let mut due = mem::take(&mut self.due);
-        self.timers.expire(self.cx.now, &mut due);
-        for slot in due.drain(..) {
+        if self.due.is_empty() {
+            self.timers.expire(self.cx.now, &mut self.due);
+        }
+        for _ in 0..DEADLINES_PER_TICK {
+            // One whose deadline was put off meanwhile finds that out by itself.
+            let Some(slot) = self.due.pop() else { return };
             self.with_session(slot, |session, cx| session.handle_deadline(cx));
         }
-        self.due = due;
     }
 
     fn entry(&mut self, client: Token) -> Option<&mut Entry> {

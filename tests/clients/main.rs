@@ -11,6 +11,7 @@ mod npm;
 mod program;
 mod proxychains;
 mod pysocks;
+mod readme;
 mod site;
 mod ssh;
 mod stream;

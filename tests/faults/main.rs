@@ -117,7 +117,6 @@ mod crowds;
 mod descriptors;
 mod handshakes;
 mod injected;
-mod lan;
 mod logs;
 mod loops;
 mod ports;

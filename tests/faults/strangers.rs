@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::lan::{GATEWAY_V4, GATEWAY_V6, Lan, OTHER_V4};
 use crate::support::finish;
+use crate::support::lan::{GATEWAY_V4, GATEWAY_V6, Lan, OTHER_V4};
 use crate::support::origin::Origin;
 use crate::support::peer::Peer;
 use crate::support::server::Server;
@@ -93,23 +93,12 @@ const SPELLINGS: &[&[u8]] = &[
 
 /// A gateway for strangers that counts what it lets out.
 fn start(lan: &Lan, env: &[(&str, &str)]) -> Server {
-    lan.gateway.run(
-        "nft add table inet count
-         nft 'add chain inet count out { type filter hook output priority 0; }'
-         nft 'add rule inet count out tcp flags & (syn | ack) == syn counter'",
-    );
+    lan.count_syns();
     let listen = format!("{GATEWAY_V4}:1080");
     let quiet =
         [&[("RINGSOCKS_RESOLVER", "127.0.0.1:1"), ("RINGSOCKS_TIMEOUT_RESOLVE", "2s")], env];
     let env = quiet.concat();
     lan.gateway.enter(|| Server::start_with_env(&["--open", "--listen", &listen], &env))
-}
-
-/// How many connections were begun by the gateway.
-fn syns_sent(lan: &Lan) -> u64 {
-    let rules = lan.gateway.run("nft list chain inet count out");
-    let (_, counter) = rules.split_once("packets ").expect("a counter");
-    counter.split_whitespace().next().expect("a number").parse().expect("a number")
 }
 
 #[test]
@@ -134,7 +123,7 @@ fn no_private_address_is_connected_to_for_a_stranger() {
         }
     }
     baseline.assert_at_rest();
-    assert_eq!(syns_sent(&lan), 0, "something was connected to");
+    assert_eq!(lan.syns_sent(), 0, "something was connected to");
 }
 
 #[test]
@@ -148,7 +137,7 @@ fn no_spelling_of_the_loopback_is_connected_to_for_a_stranger() {
         assert!([1, 2, 4].contains(&rep), "{}: {rep}", name.escape_ascii());
     }
     baseline.assert_at_rest();
-    assert_eq!(syns_sent(&lan), 0, "something was connected to");
+    assert_eq!(lan.syns_sent(), 0, "something was connected to");
 }
 
 #[test]

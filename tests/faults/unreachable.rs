@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::lan::{Lan, OTHER_V4, OTHER_V6};
+use crate::support::lan::{Lan, OTHER_V4, OTHER_V6};
 use crate::support::origin::{DeafTarget, Origin};
 use crate::support::server::Server;
 use crate::support::socks::request_session;

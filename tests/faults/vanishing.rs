@@ -1,6 +1,6 @@
 //! Peers that are gone without a word.
 
-use crate::lan::{GATEWAY_V4, Lan, OTHER_V4};
+use crate::support::lan::{GATEWAY_V4, Lan, OTHER_V4};
 use crate::support::origin::Origin;
 use crate::support::peer::{End, Peer};
 use crate::support::server::Server;

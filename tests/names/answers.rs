@@ -12,6 +12,7 @@ use crate::support::socks::{connect_to_name, greeting, request_name};
 use crate::{assert_reaches, assert_refused};
 
 const NODATA: u8 = 0;
+const UNHEARD_OF: u8 = 13;
 
 #[test]
 fn an_address_of_either_family_is_enough() {
@@ -25,6 +26,10 @@ fn an_address_of_either_family_is_enough() {
     assert_reaches(&server, "v6.example", &Origin::start_on(Ipv6Addr::LOCALHOST.into()));
     for name in ["v4.example", "v6.example"] {
         assert_eq!(nameserver.counts_for(name), [1, 1], "{name}");
+        // Apart, over one port.
+        let asked = nameserver.questions_for(name);
+        assert_eq!(asked[0].from, asked[1].from, "{name}");
+        assert_ne!(asked[0].id, asked[1].id, "{name}");
     }
     baseline.assert_at_rest();
 }
@@ -36,7 +41,7 @@ fn each_failure_is_answered_04() {
     let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "25s")]);
     let baseline = server.baseline();
     let mut refused = 0;
-    for code in [NODATA, NXDOMAIN, SERVFAIL, REFUSED, FORMERR, NOTIMP] {
+    for code in [NODATA, NXDOMAIN, SERVFAIL, REFUSED, FORMERR, NOTIMP, UNHEARD_OF] {
         let (bare, complete) = (format!("bare-{code}.example"), format!("soa-{code}.example"));
         nameserver.script(&bare, move |question| question.failure(code));
         nameserver.script(&complete, move |question| question.failure(code).soa(60, 60));

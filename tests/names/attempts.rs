@@ -10,7 +10,7 @@ use crate::support::peer::Peer;
 use crate::support::socks::request_name;
 use crate::support::wait_until;
 use crate::wire::Begun;
-use crate::world::{PORT, World, ip, v4, v6};
+use crate::world::{PORT, V6_INTERNET, World, ip, v4, v6};
 
 /// "Resolution Delay" and "Connection Attempt Delay" (RFC 8305 section 8).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
@@ -171,10 +171,9 @@ fn the_route_to_v6_may_come_and_go() {
         world.ask(&server, &format!("{n}.example")).expect_granted().is_ipv6()
     };
     assert!(!family_is_v6());
-    let route = format!("default via {}", crate::world::OUTSIDE_V6);
-    world.gateway.run(&format!("ip route add {route}"));
+    world.lan.gateway.run(&format!("ip route add {V6_INTERNET}"));
     wait_until("v6 comes first", &mut family_is_v6);
-    world.gateway.run(&format!("ip route delete {route}"));
+    world.lan.gateway.run(&format!("ip route delete {V6_INTERNET}"));
     wait_until("v4 comes first", || !family_is_v6());
     baseline.assert_at_rest();
 }
@@ -264,11 +263,12 @@ fn each_family_keeps_the_order_of_its_answer() {
 fn the_client_hears_what_tells_it_most() {
     let world = World::new();
     let (refusing, dead, private) = (v4(1), v4(2), "192.168.9.9".to_owned());
-    let (unreachable, no_route) = (v4(3), v4(4));
+    let (unreachable, no_route, forbidden) = (v4(3), v4(4), v4(5));
     world.has(std::slice::from_ref(&refusing));
-    world.gateway.run(&format!(
+    world.lan.gateway.run(&format!(
         "ip route add unreachable {unreachable}
-         ip route add throw {no_route}"
+         ip route add throw {no_route}
+         ip route add prohibit {forbidden}"
     ));
     let server = world
         .server(&[("RINGSOCKS_LISTEN_TARGETS", "public"), ("RINGSOCKS_TIMEOUT_CONNECT", "1500ms")]);
@@ -285,6 +285,8 @@ fn the_client_hears_what_tells_it_most() {
     }
     let all: Vec<&String> = alone.iter().rev().map(|(address, _)| *address).collect();
     assert_rep(&world, &server, &all, 5);
+    assert_rep(&world, &server, &[&forbidden], 2);
+    assert_rep(&world, &server, &[&forbidden, &no_route], 3);
     assert_rep(&world, &server, &[&private, &"10.9.9.9".to_owned()], 2);
     baseline.assert_at_rest();
 }
@@ -372,8 +374,9 @@ fn many_sessions_race_without_leaving_anything() {
     let server = world.server(&PATIENT);
     let baseline = server.baseline();
     let clients: Vec<Peer> = world
+        .lan
         .gateway
-        .enter(|| (0..200).map(|_| request_name(server.address(), "both.example", PORT)).collect());
+        .enter(|| (0..100).map(|_| request_name(server.address(), "both.example", PORT)).collect());
     for client in &clients {
         client.expect_granted();
     }

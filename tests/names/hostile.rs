@@ -144,6 +144,9 @@ const BROKEN: &[(&str, Forgery)] = &[
         record[5] = 3;
         it.answer().raw_answer(record).bytes()
     }),
+    ("other-kind-of-record", |it| {
+        it.answer().raw_answer(raw_record(&[0xc0, 12], 99, 60, &[127, 0, 0, 1])).bytes()
+    }),
     ("other-owner", |it| it.answer().address("another.example", 60, [127, 0, 0, 1].into()).bytes()),
 ];
 

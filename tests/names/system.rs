@@ -23,6 +23,7 @@ fn the_system_answers_from_files_and_servers() {
     assert_reaches(&server, "known.example", &origin);
     assert_reaches(&server, "asked.example", &origin);
     assert_refused(&server, "nobody.example", 4);
+    assert_eq!(server.counters()["names_asked"], 0, "our own was asked");
     assert!(!nameserver.questions_for("asked.example").is_empty());
     assert!(nameserver.questions_for("known.example").is_empty());
 }

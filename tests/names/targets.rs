@@ -8,15 +8,18 @@ use std::time::Duration;
 use crate::support::dns::Response;
 use crate::support::dns::message::A;
 use crate::support::finish;
-use crate::world::{GATEWAY, GATEWAY_V6, OUTSIDE, OUTSIDE_V6, PORT, World, ip, v4, v6};
+use crate::support::lan::{GATEWAY_V4, GATEWAY_V6, OTHER_V4, OTHER_V6};
+use crate::support::server::Server;
+use crate::support::socks::request_name;
+use crate::world::{PORT, World, ip, v4, v6};
 
 /// Where no stranger may be led to.
 const PRIVATE: &[&str] = &[
     "127.0.0.1",
     "127.255.255.254",
     "0.0.0.0",
-    "10.1.0.1",
-    "10.1.0.2",
+    "10.0.0.1",
+    "10.0.0.2",
     "10.255.0.1",
     "100.64.0.1",
     "169.254.169.254",
@@ -27,16 +30,16 @@ const PRIVATE: &[&str] = &[
     "::",
     "::1",
     "::ffff:127.0.0.1",
-    "::ffff:10.1.0.2",
+    "::ffff:10.0.0.2",
     "::127.0.0.1",
     "64:ff9b::7f00:1",
-    "64:ff9b::a01:2",
+    "64:ff9b::a00:2",
     "64:ff9b:1::7f00:1",
     "2002:7f00:1::1",
     "2001:0:7f00:1::1",
     "fe80::1",
-    "fd00:1::1",
-    "fd00:1::2",
+    "fd00::1",
+    "fd00::2",
     "fec0::1",
     "ff02::1",
 ];
@@ -44,7 +47,8 @@ const PRIVATE: &[&str] = &[
 /// What the gateway has begun, but for the questions it asks and what comes to its listener.
 fn begun(world: &World) -> Vec<SocketAddr> {
     let nameserver = world.nameserver.address();
-    let begun = world.wire.begun_to(|to| to != nameserver && to != (GATEWAY, 1080).into());
+    let begun =
+        world.wire.begun_to(|to| to != nameserver && to != SocketAddr::new(GATEWAY_V4, 1080));
     begun.into_iter().map(|it| it.to).collect()
 }
 
@@ -98,11 +102,11 @@ fn an_alias_leads_no_further_than_an_address() {
 fn of_a_mixed_answer_only_what_is_allowed_is_tried() {
     let world = World::new();
     let (v4_origin, v6_origin) = (world.origin(&v4(1)), world.origin(&v6(1)));
-    let inside = world.origin_at((OUTSIDE, PORT).into());
-    let inside_v6 = world.origin_at((OUTSIDE_V6, PORT).into());
-    let (own, own_v6) = (GATEWAY.to_string(), GATEWAY_V6.to_string());
-    let (private, private_v6) = (OUTSIDE.to_string(), OUTSIDE_V6.to_string());
-    let inner = ["127.0.0.1", "::1", "::ffff:10.1.0.2", &own, &own_v6, &private, &private_v6];
+    let inside = world.origin_at(SocketAddr::new(OTHER_V4, PORT));
+    let inside_v6 = world.origin_at(SocketAddr::new(OTHER_V6, PORT));
+    let (own, own_v6) = (GATEWAY_V4.to_string(), GATEWAY_V6.to_string());
+    let (private, private_v6) = (OTHER_V4.to_string(), OTHER_V6.to_string());
+    let inner = ["127.0.0.1", "::1", "::ffff:10.0.0.2", &own, &own_v6, &private, &private_v6];
     let server = world.server_for_strangers(&[]);
     let baseline = server.baseline();
     for (name, public, origin) in
@@ -133,13 +137,13 @@ fn of_a_mixed_answer_only_what_is_allowed_is_tried() {
 #[ignore = "needs root: tests/run"]
 fn what_is_allowed_is_reached_by_its_name() {
     let world = World::new();
-    let inside = world.origin_at((OUTSIDE, PORT).into());
-    let inside_v6 = world.origin_at((OUTSIDE_V6, PORT).into());
-    world.nameserver.addresses("v4.example", &["10.1.0.2"]);
-    world.nameserver.addresses("mapped.example", &["::ffff:10.1.0.2"]);
-    world.nameserver.addresses("v6.example", &["fd00:1::2"]);
+    let inside = world.origin_at(SocketAddr::new(OTHER_V4, PORT));
+    let inside_v6 = world.origin_at(SocketAddr::new(OTHER_V6, PORT));
+    world.nameserver.addresses("v4.example", &["10.0.0.2"]);
+    world.nameserver.addresses("mapped.example", &["::ffff:10.0.0.2"]);
+    world.nameserver.addresses("v6.example", &["fd00::2"]);
     world.nameserver.addresses("other.example", &["192.168.1.1", &v4(1)]);
-    let targets = ("RINGSOCKS_LISTEN_TARGETS", "10.1.0.0/24,fd00:1::/64");
+    let targets = ("RINGSOCKS_LISTEN_TARGETS", "10.0.0.0/8,fd00::/64");
     let server = world.server_for_strangers(&[targets]);
     let baseline = server.baseline();
     let reached =
@@ -159,7 +163,7 @@ fn what_is_allowed_is_reached_by_its_name() {
 fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
     let world = World::new();
     let origin = world.origin(&v4(1));
-    let inside = world.origin_at((OUTSIDE, PORT).into());
+    let inside = world.origin_at(SocketAddr::new(OTHER_V4, PORT));
     // Public when it is asked for first, private ever after, and it holds for no time.
     let asked = Arc::new(AtomicBool::new(false));
     let flips = Arc::clone(&asked);
@@ -167,7 +171,7 @@ fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
         A if !flips.swap(true, Ordering::Relaxed) => {
             question.answer().address(&question.name, 0, ip(&v4(1)))
         }
-        A => question.answer().address(&question.name, 0, OUTSIDE.into()),
+        A => question.answer().address(&question.name, 0, OTHER_V4),
         _ => question.answer().soa(0, 0),
     });
     let server = world.server_for_strangers(&[]);
@@ -188,12 +192,12 @@ fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
 #[ignore = "needs root: tests/run"]
 fn an_answer_that_comes_late_is_checked_too() {
     let world = World::new();
-    let inside_v6 = world.origin_at((OUTSIDE_V6, PORT).into());
+    let inside_v6 = world.origin_at(SocketAddr::new(OTHER_V6, PORT));
     world.has(&[v4(1)]);
     world.nameserver.script("late.example", |question| match question.kind {
         A => question.addresses(&[&v4(1)]).into(),
         _ => {
-            let late = question.addresses(&["fd00:1::2", "::1", "fd00:1::1"]);
+            let late = question.addresses(&["fd00::2", "::1", "fd00::1"]);
             Response::from(late).after(Duration::from_millis(500))
         }
     });
@@ -213,13 +217,25 @@ fn no_name_leads_back_to_our_own_listener() {
     // Even where everything is allowed.
     let targets = ("RINGSOCKS_LISTEN_TARGETS", "0.0.0.0/0,::/0");
     let server = world.server_for_strangers(&[targets]);
+    assert_no_way_back(&world, &server, &["10.0.0.1", "::ffff:10.0.0.1", "0.0.0.0", "::"]);
+    drop(server);
+    let wildcards = ["--listen", "0.0.0.0:1080", "--listen", "[::]:1080"];
+    let server = world.server_at(&wildcards, &[targets]);
+    let anywhere = ["127.0.0.1", "127.7.7.7", "::1", "fd00::1", "10.0.0.1", "::ffff:127.0.0.1"];
+    assert_no_way_back(&world, &server, &anywhere);
+}
+
+/// No name with one of these addresses is connected to at the port we listen at.
+#[track_caller]
+fn assert_no_way_back(world: &World, server: &Server, addresses: &[&str]) {
     let baseline = server.baseline();
-    for (n, address) in ["10.1.0.1", "::ffff:10.1.0.1", "0.0.0.0", "::"].iter().enumerate() {
-        let name = format!("loop-{n}.example");
+    let gateway = SocketAddr::new(GATEWAY_V4, 1080);
+    for address in addresses {
+        let name = format!("loop-{}.example", address.replace(['.', ':'], "-"));
         world.nameserver.addresses(&name, &[address]);
-        let client = world.ask_as_stranger(&server, &name, 1080);
+        let client = world.lan.other.enter(|| request_name(gateway, &name, 1080));
         assert_eq!(client.expect_reply().rep, 2, "{address}");
     }
     baseline.assert_at_rest();
-    assert_eq!(server.counters()["accepted"], 4, "it has connected to itself");
+    assert_eq!(server.counters()["accepted"], addresses.len() as u64, "connected to itself");
 }

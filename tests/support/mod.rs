@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod dns;
+pub mod lan;
 pub mod netns;
 pub mod origin;
 pub mod peer;

@@ -4,5 +4,9 @@
 //! The fuzzers in `targets/` call them with what libFuzzer thinks up, `tests/replay.rs` of
 //! ringsocks with all that was thought up before.
 
+pub mod access_line;
 pub mod configuration;
+pub mod dns_answer;
 pub mod negotiation;
+pub mod resolver;
+mod script;

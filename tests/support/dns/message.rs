@@ -79,13 +79,14 @@ impl Question {
         }
     }
 
-    /// Those of these addresses that are of the family asked for; they may be none.
+    /// Those of these addresses that are of the family asked for; if there are none, that holds as
+    /// long as they would.
     pub fn addresses(&self, addresses: &[&str]) -> Message {
         let addresses = addresses.iter().map(|text| text.parse::<IpAddr>().expect("an address"));
-        let is_asked_for = |ip: &IpAddr| ip.is_ipv4() == (self.kind == A);
-        addresses
-            .filter(is_asked_for)
-            .fold(self.answer(), |message, ip| message.address(&self.name, TTL, ip))
+        let of_family = addresses.filter(|ip| ip.is_ipv4() == (self.kind == A));
+        let message =
+            of_family.fold(self.answer(), |message, ip| message.address(&self.name, TTL, ip));
+        if message.answers.is_empty() { message.soa(TTL, TTL) } else { message }
     }
 
     /// A failure without a record.

@@ -110,14 +110,13 @@ impl Nameserver {
     /// At this address; port 0 is the kernel's choice.
     #[track_caller]
     pub fn start_at(address: SocketAddr) -> Nameserver {
-        let bound = (0..20).find_map(|_| Sockets::bind(address).ok());
-        Nameserver::serve(bound.unwrap_or_else(|| panic!("{address} is free for both protocols")))
+        Nameserver::serve(Sockets::bind_somehow(address))
     }
 
     /// One that refuses every stream.
     #[track_caller]
     pub fn start_without_tcp() -> Nameserver {
-        let mut bound = Sockets::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let mut bound = Sockets::bind_somehow((Ipv4Addr::LOCALHOST, 0).into());
         bound.streams = None;
         Nameserver::serve(bound)
     }
@@ -251,6 +250,13 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// A port that is free for datagrams may be taken for streams: another is tried.
+    #[track_caller]
+    fn bind_somehow(address: SocketAddr) -> Sockets {
+        let bound = (0..50).find_map(|_| Sockets::bind(address).ok());
+        bound.unwrap_or_else(|| panic!("{address} is not free for both protocols"))
+    }
+
     fn bind(address: SocketAddr) -> io::Result<Sockets> {
         let datagrams = UdpSocket::bind(address)?;
         // As much as the kernel gives: thousands may ask at once.
