@@ -150,17 +150,17 @@ fn a_failure_is_kept_for_a_moment() {
     nameserver.script_others(|question| question.failure(SERVFAIL));
     let server = nameserver.server(&[]);
     assert_refused(&server, "failing.example", 4);
-    let asked = nameserver.questions().len();
+    let asked = nameserver.heard().len();
     // A crowd behind it asks hardly more often.
     for _ in 0..50 {
         assert_refused(&server, "failing.example", 4);
     }
-    let crowd = nameserver.questions().len() - asked;
+    let crowd = nameserver.heard().len() - asked;
     assert!(crowd <= 5 * asked, "{crowd} questions for fifty");
     thread::sleep(OVER_A_SECOND);
-    let asked = nameserver.questions().len();
+    let asked = nameserver.heard().len();
     assert_refused(&server, "failing.example", 4);
-    assert!(nameserver.questions().len() > asked, "the failure was kept too long");
+    assert!(nameserver.heard().len() > asked, "the failure was kept too long");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 pub mod message;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,12 +179,22 @@ impl Nameserver {
         });
     }
 
-    /// Everything it was asked so far; each question was well-formed.
+    /// Every question it heard so far, repetitions included; each was well-formed.
     #[track_caller]
-    pub fn questions(&self) -> Vec<Question> {
+    pub fn heard(&self) -> Vec<Question> {
         let malformed = self.zone.malformed.lock().unwrap();
         assert!(malformed.is_empty(), "malformed questions: {malformed:#?}");
         self.zone.questions.lock().unwrap().clone()
+    }
+
+    /// Every question it was asked so far, once however often it was repeated: on a busy machine
+    /// an answer may take so long that it is.
+    #[track_caller]
+    pub fn questions(&self) -> Vec<Question> {
+        let mut known = HashSet::new();
+        let mut questions = self.heard();
+        questions.retain(|it| known.insert((it.name.clone(), it.kind, it.id, it.from)));
+        questions
     }
 
     #[track_caller]
