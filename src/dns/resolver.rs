@@ -423,7 +423,6 @@ impl Resolver {
         let Some(id) = self.channel_for(index, family, server, transport, now) else {
             return self.try_again_soon(index, family, now);
         };
-        let letters = self.random.bytes();
         let Some(channel) = self.channels.find(id) else { return };
         let Some(question_id) = channel.free_id(|| self.random.number()) else {
             return self.try_again_soon(index, family, now);
@@ -431,7 +430,7 @@ impl Resolver {
         let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
             return;
         };
-        let name = message::mix_letters(&query.name, letters);
+        let name = message::mix_letters(&query.name, || u64::from_ne_bytes(self.random.bytes()));
         let question = Question { id: question_id, name, family, is_exact: query.is_exact };
         let mut bytes = Vec::new();
         if transport == Transport::Tcp {

@@ -335,7 +335,7 @@ impl Reactor {
                 break;
             }
             let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
-                self.tell_parked(&"all sessions that may be open are");
+                self.tell_parked(&"as many sessions are open as may be");
                 return false;
             };
             match self.listeners[index].accept() {
@@ -428,8 +428,10 @@ impl Reactor {
 
     fn tell_parked(&self, why: &dyn fmt::Display) {
         static PARKED: Throttle = Throttle::new();
-        if let Some(before) = PARKED.allow(self.cx.now) {
-            log::warn!("new clients wait: {why} (and {before} times since the last such line)");
+        match PARKED.allow(self.cx.now) {
+            None => {}
+            Some(0) => log::warn!("new clients wait: {why}"),
+            Some(more) => log::warn!("new clients wait: {why}; {more} times more until now"),
         }
     }
 

@@ -194,7 +194,7 @@ impl World {
     }
 
     fn use_sources(&mut self, script: &mut Script) {
-        let servers = Sources::servers_in(script.bytes());
+        let servers = Sources::servers_in(script.bytes(), |_| None);
         assert!((1..=SERVERS_MAX).contains(&servers.len()), "{servers:?}");
         let hosts = script.bytes();
         self.resolver.use_sources(Arc::new(Sources::new(servers, hosts, hosts.len() % 2 == 1)));
