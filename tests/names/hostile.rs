@@ -10,7 +10,7 @@ use crate::support::dns::message::{A, AAAA, CNAME, Message, Question, encoded, r
 use crate::support::dns::{Nameserver, Response};
 use crate::support::origin::Origin;
 use crate::support::random_bytes;
-use crate::{assert_reaches, assert_refused};
+use crate::{assert_all_refused, assert_reaches, assert_refused};
 
 /// Where forged answers lead.
 const TRAP: &str = "127.0.0.66";
@@ -160,9 +160,7 @@ fn answers_that_break_the_rules_end_in_04() {
     }
     let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "1500ms")]);
     let baseline = server.baseline();
-    for (name, _) in BROKEN {
-        assert_refused(&server, &format!("{name}.example"), 4);
-    }
+    assert_all_refused(&server, BROKEN.iter().map(|(name, _)| format!("{name}.example")), 4);
     baseline.assert_at_rest();
 }
 

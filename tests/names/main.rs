@@ -53,6 +53,7 @@ mod world;
 
 use support::finish;
 use support::origin::Origin;
+use support::peer::Peer;
 use support::server::Server;
 use support::socks::request_name;
 
@@ -71,4 +72,16 @@ fn assert_reaches(server: &Server, name: &str, origin: &Origin) {
 #[track_caller]
 fn assert_refused(server: &Server, name: &str, rep: u8) {
     request_name(server.address(), name, 80).expect_refused(rep);
+}
+
+/// As [`assert_refused`], for many at a time: who waits does so beside the others.
+#[track_caller]
+fn assert_all_refused(server: &Server, names: impl IntoIterator<Item = String>, rep: u8) {
+    let names: Vec<String> = names.into_iter().collect();
+    let clients: Vec<Peer> =
+        names.iter().map(|name| request_name(server.address(), name, 80)).collect();
+    for (client, name) in clients.iter().zip(&names) {
+        assert_eq!(client.expect_reply().rep, rep, "{name}");
+        client.expect_eof();
+    }
 }

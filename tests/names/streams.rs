@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use crate::support::dns::message::{Message, Question};
 use crate::support::dns::{Nameserver, Response, server_asking};
 use crate::support::origin::Origin;
-use crate::{assert_reaches, assert_refused};
+use crate::support::socks::request_name;
+use crate::{assert_all_refused, assert_reaches, assert_refused};
 
 /// Truncated as a datagram, and over a stream whatever `whole` makes of it.
 fn truncated(
@@ -122,9 +123,7 @@ fn streams_that_stall_are_given_up_when_the_time_is_over() {
     }
     let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "1500ms")]);
     let baseline = server.baseline();
-    for len in [0, 1, 2, 14, 40] {
-        assert_refused(&server, &format!("stalls-{len}.example"), 4);
-    }
+    assert_all_refused(&server, [0, 1, 2, 14, 40].map(|len| format!("stalls-{len}.example")), 4);
     baseline.assert_at_rest();
 }
 
@@ -181,12 +180,12 @@ fn many_streams_at_once_leave_other_names_alone() {
         true => Response::silence(),
     });
     nameserver.script("short.example", here);
-    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "5s")]);
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "3s")]);
     let baseline = server.baseline();
     let waiting: Vec<_> = (0..200)
         .map(|n| {
             let name = format!("long-{n}.example");
-            crate::support::socks::request_name(server.address(), &name, 80)
+            request_name(server.address(), &name, 80)
         })
         .collect();
     assert_reaches(&server, "short.example", &origin);
