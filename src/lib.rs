@@ -8,14 +8,15 @@
 //!
 //! | thread | what it does |
 //! |---|---|
-//! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end |
-//! | reactor, one a CPU, pinned ([`reactor`]) | accepts, negotiates, connects, relays, keeps the deadlines; never blocks |
+//! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end, looks every two seconds whether names or the host's addresses have changed |
+//! | reactor, one a CPU, pinned ([`reactor`]) | accepts, negotiates, resolves, connects, relays, keeps the deadlines; never blocks |
 //! | log ([`logging`]) | writes the lines of the others: a stopped reader stops nobody |
-//! | access ([`access`]) | formats and writes a line for each session that has ended |
-//! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`; later password hashes, PAM and GSSAPI |
+//! | access ([`access`]) | formats and writes a line for each session that has ended; asleep while none does |
+//! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`, for who wants it; later password hashes, PAM and GSSAPI |
 //!
-//! Reactors share [`session::Terms`] (read only) and one count of open sessions. Letters reach them
-//! by [`reactor::Mailbox`], the cold path.
+//! Reactors share [`session::Terms`] (read only), one count of open sessions whose releases ring the
+//! [`policy::Bell`] of a reactor that waits for one, and the counts of [`policy::ClientLimits`].
+//! Letters reach them by [`reactor::Mailbox`], the cold path.
 //!
 //! # Layers
 //!
@@ -24,7 +25,7 @@
 //! | layer | what is in it | what will find its room here |
 //! |---|---|---|
 //! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread, reload |
-//! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets | resolver sockets, UDP batches |
+//! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets, the resolver's sockets | UDP batches |
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
 //! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · splice, sealing |
 //! | [`dns`] | questions ⇄ answers: no socket, no clock | |
@@ -32,9 +33,9 @@
 //! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] · [`timers`] | what everyone may name | |
 //! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
 //!
-//! Pure parts take `now` as an argument and bytes as slices: the simulator (`tests/simulation`)
-//! drives the same [`session::Session`] as the reactor does. Only reactor, token and process know
-//! mio.
+//! Pure parts take `now` as an argument and bytes as slices: the simulators drive the same
+//! [`session::Session`] (`tests/simulation`) and the same [`dns::Resolver`] (`tests/resolver`) as the
+//! reactor does. Only reactor, token and process know mio.
 //!
 //! # A byte's way
 //!
@@ -42,14 +43,16 @@
 //!    Readiness is remembered in its [`relay::Endpoint`], and so is the first error.
 //! 2. A negotiation reads into an inbox of 1 KiB, held only while a message is incomplete. What came
 //!    behind the request stays there: it is the first thing the target is sent.
-//! 3. The request's address, or each its name resolves to, passes the gate in [`policy`] and is
-//!    connected to; the reply carries the real BND.
+//! 3. A name is asked of the reactor's [`dns::Resolver`], both families apart. The request's
+//!    address, or each of the name's, passes the gate in [`policy`] before it is connected to and
+//!    again once it is; families take turns, a quarter of a second apart, and the first that answers
+//!    wins (RFC 8305). The reply carries the real BND.
 //! 4. Each direction is a [`relay::Lane`]. [`relay::pump`], one function for both, receives into a
 //!    pooled ring and sends from it until something blocks or the turn's work is spent. An idle
 //!    session holds no ring. A full ring is not read into: that is all of backpressure.
 //! 5. A FIN follows the bytes before it and ends one direction. A reset travels as a reset: what
 //!    came before it is offered to the other side for a second, then that side is reset.
-//! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter.
+//! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter, one [`access::Record`].
 //!
 //! # States of a session
 //!
@@ -59,7 +62,7 @@
 //! |---|---|---|
 //! | `Greeting`, `Authenticating`, `Requesting` | `timeout.handshake`, one for all three | closed |
 //! | `Resolving` | `timeout.resolve` | REP 04 |
-//! | `Connecting` | `timeout.connect` | REP 06 |
+//! | `Connecting`: more addresses may still come | `timeout.connect` | REP 06 |
 //! | `Accepting` (BIND, later) | | |
 //! | `Relaying` | `timeout.idle`, or `timeout.half_closed` once one direction has ended | reset |
 //! | `Associated` (UDP, later) | | |
@@ -79,6 +82,9 @@
 //! - **endpoint**: a socket and what is remembered of it; **lane**: one direction; **flow**: how far
 //!   it is; **ring**: the bytes in it; **inbox**: the bytes of an incomplete message; **outbox**:
 //!   answers not yet sent; **pump**, **fill**, **flush**, **consume**: moving them;
+//! - **lookup**: a name that is asked for, and its **waiters**; **query**: one family's question, from
+//!   server to server; **channel**: the resolver's way to one server; **sources**: where names come
+//!   from; **host**: what we run on; **record**: what there is to tell of a session;
 //! - **sever**: to pass on a reset; **linger**: to wait until a peer has what it was sent;
 //!   **drain**: to shut the server down; **park**: to stop accepting for now; **reap**: to end a
 //!   session; **outcome**: how it ended; **refusal**: what the client was told.

@@ -31,6 +31,7 @@ fn its_configuration_serves_whom_it_says() {
     );
     internet.run(&format!("ip address add {ELSEWHERE}/24 dev cable"));
     let here = office.enter(HttpOrigin::start);
+    let inside = office.enter(|| HttpOrigin::start_on(Ipv4Addr::new(10, 1, 2, 3).into()));
     let there = internet.enter(|| HttpOrigin::start_on(ELSEWHERE));
 
     let file = configuration();
@@ -44,20 +45,22 @@ fn its_configuration_serves_whom_it_says() {
         office.enter(|| run(curl().args(["--interface", from, "--proxy", &proxy, url])))
     };
     let (here, there) = (here.url_at("localhost", &LEN.to_string()), there.url(&LEN.to_string()));
-    expect_body(fetch("127.0.0.1", "alice:correct%20horse@", &here));
+    expect_body(fetch("127.0.0.1", "alice:correct%20horse@", &there));
+    expect_body(fetch("127.0.0.1", "alice:correct%20horse@", &inside.url(&LEN.to_string())));
     expect_body(fetch("10.1.2.3", "bob:battery%20staple@", &there));
     fetch("10.1.2.3", "bob:correct%20horse@", &there).expect_code(CURLE_PROXY);
     fetch("127.0.0.1", "", &here).expect_code(CURLE_PROXY);
     fetch("192.0.2.7", "alice:correct%20horse@", &there).expect_code(CURLE_PROXY);
-    // Who is not on this host is not let at what is.
+    // Its list of targets says nothing of this host.
     fetch("10.1.2.3", "bob:battery%20staple@", &here).expect_code(CURLE_PROXY);
+    fetch("127.0.0.1", "alice:correct%20horse@", &here).expect_code(CURLE_PROXY);
 
     baseline.assert_restored();
     let counters = server.counters();
     let ended = ["finished", "bad_login", "no_method", "clients_denied", "refused_02"]
         .map(|name| counters[name]);
-    assert_eq!(ended, [2, 1, 1, 1, 1], "{counters:?}");
-    assert!(counters["bytes_down"] >= 2 * LEN, "{counters:?}");
+    assert_eq!(ended, [3, 1, 1, 1, 2], "{counters:?}");
+    assert!(counters["bytes_down"] >= 3 * LEN, "{counters:?}");
 }
 
 fn configuration() -> NamedTempFile {
