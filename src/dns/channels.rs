@@ -8,7 +8,7 @@ use super::message::{Family, Question};
 /// Which of the resolver's sockets; no other ever has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelId {
-    /// Below [`Channels::MAX`](super::CHANNELS_MAX): free again when the channel is closed.
+    /// Small and dense: free again when the channel is closed.
     pub slot: usize,
     /// Tells one life of a slot from another.
     pub generation: u32,
@@ -55,7 +55,8 @@ impl Channels {
     /// As many ports as it takes to make guessing one a bad bet; each is a descriptor.
     pub(super) const MAX: usize = 64;
     const TCP_MAX: usize = 16;
-    /// A port that has been used that often is known to too many.
+    const UDP_MAX: usize = Self::MAX - Self::TCP_MAX;
+    /// A port that has been used that often is known to too many, if there are others.
     const USES_MAX: u32 = 1000;
 
     pub(super) fn find(&mut self, id: ChannelId) -> Option<&mut Channel> {
@@ -66,15 +67,33 @@ impl Channels {
         self.open.len()
     }
 
-    /// A new channel, if there may be one more.
-    pub(super) fn open(&mut self, server: SocketAddr, transport: Transport) -> Option<ChannelId> {
-        let is_full = match transport {
-            Transport::Udp => self.open.len() - self.tcp >= Self::MAX - Self::TCP_MAX,
-            Transport::Tcp => self.tcp >= Self::TCP_MAX,
-        };
-        if is_full {
-            return None;
+    /// The ids of those to a server that is not `kept`.
+    pub(super) fn to_others(&self, kept: impl Fn(SocketAddr) -> bool) -> Vec<ChannelId> {
+        let others = self.open.iter().filter(|(_, channel)| !kept(channel.server));
+        others.map(|(slot, channel)| ChannelId { slot, generation: channel.generation }).collect()
+    }
+
+    /// Whether one more may be opened to a server, one of so many.
+    pub(super) fn has_room(
+        &self,
+        server: SocketAddr,
+        transport: Transport,
+        servers: usize,
+    ) -> bool {
+        if transport == Transport::Tcp {
+            return self.tcp < Self::TCP_MAX;
         }
+        let to_it = self
+            .open
+            .iter()
+            .filter(|(_, channel)| (channel.server, channel.transport) == (server, Transport::Udp));
+        // A silent server must not keep us from asking another.
+        let share = (Self::UDP_MAX / servers.max(1)).max(1);
+        to_it.count() < share && self.open.len() - self.tcp < Self::UDP_MAX
+    }
+
+    /// A new channel, for which there is [room](Self::has_room).
+    pub(super) fn open(&mut self, server: SocketAddr, transport: Transport) -> ChannelId {
         self.tcp += usize::from(transport == Transport::Tcp);
         self.generation = self.generation.wrapping_add(1);
         let channel = Channel {
@@ -86,17 +105,17 @@ impl Channels {
             generation: self.generation,
             uses: 0,
         };
-        Some(ChannelId { slot: self.open.insert(channel), generation: self.generation })
+        ChannelId { slot: self.open.insert(channel), generation: self.generation }
     }
 
-    /// The least busy of the channels to `server` that datagrams may share.
+    /// The best of the channels to `server` for one more datagram: little used, and not busy.
     pub(super) fn share(&self, server: SocketAddr) -> Option<ChannelId> {
-        let fits = |channel: &Channel| {
-            let is_to = channel.server == server && channel.transport == Transport::Udp;
-            is_to && channel.uses < Self::USES_MAX
-        };
-        let candidates = self.open.iter().filter(|(_, channel)| fits(channel));
-        let (slot, channel) = candidates.min_by_key(|(_, channel)| channel.asked.len())?;
+        let candidates = self
+            .open
+            .iter()
+            .filter(|(_, channel)| (channel.server, channel.transport) == (server, Transport::Udp));
+        let (slot, channel) = candidates
+            .min_by_key(|(_, channel)| (channel.uses >= Self::USES_MAX, channel.asked.len()))?;
         Some(ChannelId { slot, generation: channel.generation })
     }
 

@@ -460,10 +460,11 @@ impl Resolver {
         }
         let is_short = self.short_until.is_some_and(|until| until > now);
         let shared = if transport == Transport::Udp { self.channels.share(server) } else { None };
-        if is_short && shared.is_some() {
+        let has_room = self.channels.has_room(server, transport, self.servers.len());
+        if !has_room || is_short && shared.is_some() {
             return shared;
         }
-        let Some(channel) = self.channels.open(server, transport) else { return shared };
+        let channel = self.channels.open(server, transport);
         self.actions.push_back(Action::Open { channel, server, transport });
         Some(channel)
     }
