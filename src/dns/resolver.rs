@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::cache::{Cache, Findings};
 use super::channels::{Asked as AskedOn, ChannelId, Channels, Transport};
-use super::lookup::{HandedOver, Lookup, Part, Query, Sent, merge};
+use super::lookup::{Lookup, Part, Query, Sent, merge};
 use super::message::{self, Family, Mismatch, Question, Reply};
 use super::random::Random;
 use super::servers::Servers;
@@ -33,8 +33,7 @@ pub struct Resolver {
     lookups: Slab<Lookup>,
     /// By name.
     open: HashMap<Box<str>, usize>,
-    /// Which lookup each waiter waits for, and that lookup's serial.
-    waits: HashMap<Token, (usize, u64)>,
+    waits: HashMap<Token, Wait>,
     channels: Channels,
     timers: Timers,
     actions: VecDeque<Action>,
@@ -45,6 +44,15 @@ pub struct Resolver {
     short_until: Option<Instant>,
     random: Random,
     counters: NameCounters,
+}
+
+/// What a waiter waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The lookup in this slot, of this serial.
+    Lookup(usize, u64),
+    /// To be told its last answer.
+    Told,
 }
 
 /// What the owner of the sockets has to do.
@@ -120,10 +128,11 @@ impl Resolver {
     }
 
     /// From now on names mean what these sources say.
-    pub fn use_sources(&mut self, sources: Arc<Sources>) {
+    pub fn use_sources(&mut self, sources: Arc<Sources>, now: Instant) {
         if !self.servers.are(&sources.servers) {
             self.servers = Servers::new(&sources.servers);
             self.cache.clear();
+            self.leave_servers(now);
         }
         self.sources = sources;
     }
@@ -157,7 +166,7 @@ impl Resolver {
             }
             _ if self.lookups.len() >= Self::LOOKUPS_MAX => Asked::Full,
             known => {
-                let index = self.begin(name.into(), known, preferred, deadline, now);
+                let index = self.begin(name.into(), known, preferred, now);
                 let asked = self.join(index, waiter, deadline);
                 self.advance(index, now);
                 asked
@@ -167,7 +176,7 @@ impl Resolver {
 
     /// `waiter` wants no more answers.
     pub fn forget(&mut self, waiter: Token) {
-        let Some((index, serial)) = self.waits.remove(&waiter) else { return };
+        let Some(Wait::Lookup(index, serial)) = self.waits.remove(&waiter) else { return };
         if let Some(lookup) = self.lookups.get_mut(index).filter(|it| it.serial == serial) {
             lookup.leave(|waiter| self.waits.contains_key(waiter));
         }
@@ -249,7 +258,20 @@ impl Resolver {
         let Some(channel) = self.close(channel) else { return };
         for asked in channel.asked.into_values() {
             if let Some(query) = self.query(asked.lookup, asked.family) {
-                query.retry_at = query.retry_at.min(now + Self::PAUSE);
+                query.put_off(now + Self::PAUSE);
+                self.set_timer(asked.lookup);
+            }
+        }
+    }
+
+    /// Gives up what goes to servers that are not ours any more.
+    fn leave_servers(&mut self, now: Instant) {
+        for id in self.channels.to_others(|server| self.servers.has(server)) {
+            let Some(channel) = self.close(id) else { continue };
+            for asked in channel.asked.into_values() {
+                let Some(query) = self.query(asked.lookup, asked.family) else { continue };
+                query.stream = None;
+                query.put_off(now);
                 self.set_timer(asked.lookup);
             }
         }
@@ -271,24 +293,11 @@ impl Resolver {
         name: Box<str>,
         known: [Option<Findings>; 2],
         preferred: Family,
-        deadline: Instant,
         now: Instant,
     ) -> usize {
-        let part = |known: Option<Findings>| match known {
-            Some(findings) => Part::Done(findings),
-            None => Part::Open(Query::new(name.clone(), now)),
-        };
         self.serial += 1;
-        let index = self.lookups.insert(Lookup {
-            parts: known.map(part),
-            name: name.clone(),
-            serial: self.serial,
-            preferred,
-            waiters: Vec::new(),
-            live: 0,
-            deadline,
-            handed_over: HandedOver::Nothing,
-        });
+        let lookup = Lookup::new(name.clone(), self.serial, known, preferred, now);
+        let index = self.lookups.insert(lookup);
         self.open.insert(name, index);
         index
     }
@@ -296,7 +305,7 @@ impl Resolver {
     fn join(&mut self, index: usize, waiter: Token, deadline: Instant) -> Asked {
         let lookup = &mut self.lookups[index];
         lookup.join(waiter, deadline);
-        self.waits.insert(waiter, (index, lookup.serial));
+        self.waits.insert(waiter, Wait::Lookup(index, lookup.serial));
         match lookup.told() {
             Some(answer) => Asked::Known(answer),
             None => Asked::Pending,
@@ -305,10 +314,32 @@ impl Resolver {
 
     /// Does what is due of a lookup.
     fn advance(&mut self, index: usize, now: Instant) {
+        if self.lookups.get(index).is_some_and(Lookup::is_abandoned) {
+            return self.abandon(index);
+        }
         for family in [Family::V4, Family::V6] {
             self.advance_part(index, family, now);
         }
         self.tell(index, now);
+        self.dismiss(index, now);
+    }
+
+    /// Ends a lookup that nobody waits for.
+    fn abandon(&mut self, index: usize) {
+        for family in [Family::V4, Family::V6] {
+            self.withdraw_all(index, family);
+        }
+        self.end(index);
+    }
+
+    /// Tells those whose time is over what there is, though others can wait longer.
+    fn dismiss(&mut self, index: usize, now: Instant) {
+        let Some(lookup) = self.lookups.get_mut(index) else { return };
+        while let Some(waiter) = lookup.dismiss(now, |waiter| self.waits.contains_key(waiter)) {
+            self.waits.insert(waiter, Wait::Told);
+            self.answers.push_back((waiter, lookup.last_answer()));
+        }
+        self.set_timer(index);
     }
 
     fn advance_part(&mut self, index: usize, family: Family, now: Instant) {
@@ -323,12 +354,14 @@ impl Resolver {
         if query.retry_at > now {
             return;
         }
-        let asked = query.sent.last().copied();
-        if let Some(Sent { server, .. }) = asked {
+        if let Some(vain) = query.last_try.take() {
             self.counters.retries += 1;
             query.tries += 1;
-            let sent_at = query.sent_at;
-            self.servers.blame(server, sent_at, now);
+            self.servers.blame(vain.server, vain.at, now);
+            if vain.transport == Transport::Tcp {
+                // Others may be waiting for a stream, and nothing is lost on one.
+                return self.fail_try(index, family, vain.server, now);
+            }
         }
         self.send(index, family, now);
     }
@@ -339,16 +372,19 @@ impl Resolver {
         let is_done = lookup.is_done();
         if let Some(answer) = lookup.poll_answer(now) {
             self.counters.failed += u64::from(matches!(answer, Answer::Failed(_)));
-            let told = lookup.waiters.iter().map(|waiter| (*waiter, answer.clone()));
-            self.answers.extend(told);
+            self.answers.extend(lookup.waiters().map(|waiter| (waiter, answer.clone())));
         }
         if is_done {
-            let lookup = self.lookups.remove(index);
-            self.open.remove(&lookup.name);
-            self.timers.clear(index);
+            self.end(index);
         } else {
             self.set_timer(index);
         }
+    }
+
+    fn end(&mut self, index: usize) {
+        let lookup = self.lookups.remove(index);
+        self.open.remove(&lookup.name);
+        self.timers.clear(index);
     }
 
     fn set_timer(&mut self, index: usize) {
@@ -366,19 +402,11 @@ impl Resolver {
         let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
             return;
         };
-        let transport = query.transport;
-        let server = match (transport, query.sent.last()) {
-            // Who has more to say than fits into a datagram is asked for the rest of it.
-            (Transport::Tcp, Some(sent)) if sent.transport == Transport::Udp => sent.server,
-            _ => self.servers.choose(&query.asked, now).unwrap_or_else(|| {
-                query.asked.clear();
-                self.servers.first(now)
-            }),
+        let (server, transport) = match query.stream {
+            Some(server) => (server, Transport::Tcp),
+            None => (self.servers.next(&mut query.asked, now), Transport::Udp),
         };
-        if !query.asked.contains(&server) {
-            query.asked.push(server);
-        }
-        (query.sent_at, query.retry_at) = (now, now + query.patience(self.servers.len()));
+        query.begin_try(server, transport, self.servers.len(), now);
         match query.sent_to(server, transport) {
             Some(sent) => self.send_again(sent),
             None => self.send_anew(index, family, server, transport, now),
@@ -471,7 +499,7 @@ impl Resolver {
 
     fn try_again_soon(&mut self, index: usize, family: Family, now: Instant) {
         if let Some(query) = self.query(index, family) {
-            query.retry_at = now + Self::PAUSE;
+            query.put_off(now + Self::PAUSE);
         }
     }
 
@@ -479,18 +507,17 @@ impl Resolver {
         let Some(channel) = self.channels.find(id) else { return };
         let server = channel.server;
         let asked = message::answer_id(bytes).and_then(|it| channel.asked.get(&it));
-        let read = asked.map(|asked| {
-            (asked.lookup, asked.family, asked.question.id, message::read(bytes, &asked.question))
-        });
+        let read =
+            asked.map(|asked| (asked.lookup, asked.family, message::read(bytes, &asked.question)));
         match read {
-            Some((index, family, _, Ok(reply))) => {
+            Some((index, family, Ok(reply))) => {
                 let transport = channel.transport;
                 self.handle_reply(index, family, reply, server, transport, now);
                 self.tell(index, now);
             }
-            Some((index, family, question, Err(Mismatch::Letters))) => {
+            Some((index, family, Err(Mismatch::Letters))) => {
                 self.counters.strangers += 1;
-                self.ask_plainly(index, family, id, question, now);
+                self.ask_plainly(index, family, server, now);
                 self.tell(index, now);
             }
             Some((.., Err(Mismatch::Stranger | Mismatch::Garbage))) | None => {
@@ -499,8 +526,8 @@ impl Resolver {
         }
     }
 
-    /// Somebody guesses, or is late. Too many guesses at one port, and it is given up: a forger
-    /// cannot get into a stream.
+    /// Somebody guesses, or is late. Too many guesses at one port, and it is given up for a stream,
+    /// which a forger cannot get into, or for another port while there are no more streams.
     fn handle_stranger(&mut self, id: ChannelId, now: Instant) {
         self.counters.strangers += 1;
         let Some(channel) = self.channels.find(id) else { return };
@@ -509,32 +536,25 @@ impl Resolver {
             return;
         }
         let Some(channel) = self.close(id) else { return };
+        let (server, servers) = (channel.server, self.servers.len());
         for asked in channel.asked.into_values() {
+            let has_room = self.channels.has_room(server, Transport::Tcp, servers);
             if let Some(query) = self.query(asked.lookup, asked.family) {
-                query.transport = Transport::Tcp;
+                query.stream = has_room.then_some(server);
+                query.ask_again(server);
                 self.send(asked.lookup, asked.family, now);
                 self.set_timer(asked.lookup);
             }
         }
     }
 
-    /// A server that does not keep the letters is asked once without that check; its answer may
-    /// come to this question as well as to a new one.
-    fn ask_plainly(
-        &mut self,
-        index: usize,
-        family: Family,
-        id: ChannelId,
-        question: u16,
-        now: Instant,
-    ) {
+    /// A server that does not keep the letters is asked once without that check; so are the
+    /// others, for they would be asked with it again by a question that is on its way.
+    fn ask_plainly(&mut self, index: usize, family: Family, server: SocketAddr, now: Instant) {
+        self.withdraw_all(index, family);
         let Some(query) = self.query(index, family) else { return };
-        if !query.is_exact {
-            return;
-        }
         query.is_exact = false;
-        query.sent.retain(|sent| (sent.channel, sent.id) != (id, question));
-        self.withdraw(id, question);
+        query.ask_again(server);
         self.send(index, family, now);
     }
 
@@ -566,9 +586,12 @@ impl Resolver {
                 self.follow(index, family, name, links, ttl, now);
             }
             Reply::Truncated if transport == Transport::Udp => {
-                query.transport = Transport::Tcp;
-                self.counters.truncated += 1;
-                self.send(index, family, now);
+                // Another server may have said so, or the network says it twice.
+                if query.stream.is_none() {
+                    query.stream = Some(server);
+                    self.counters.truncated += 1;
+                    self.send(index, family, now);
+                }
             }
             Reply::NoEdns if query.edns => {
                 query.edns = false;
@@ -608,13 +631,13 @@ impl Resolver {
         let count = self.servers.len();
         let Some(query) = self.query(index, family) else { return };
         query.failures += 1;
-        query.transport = Transport::Udp;
-        let (failures, sent_at) = (query.failures, query.sent_at);
+        query.stream = None;
+        let (failures, asked_at) = (query.failures, query.last_try.take().map_or(now, |it| it.at));
         let (there, elsewhere) = query.take_sent().into_iter().partition(|it| it.server == server);
         query.sent = elsewhere;
         let there: Vec<Sent> = there;
         there.into_iter().for_each(|sent| self.withdraw(sent.channel, sent.id));
-        self.servers.blame(server, sent_at, now);
+        self.servers.blame(server, asked_at, now);
         if failures >= count.max(2) {
             let failed = Err(Failure::ServerFailed);
             self.finish_part(index, family, failed, Self::FAILURE_KEPT, now);
