@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use slab::Slab;
@@ -27,7 +27,7 @@ pub enum Transport {
 pub(super) struct Channel {
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
-    pub(super) asked: HashMap<u16, Asked>,
+    pub(super) asked: BTreeMap<u16, Asked>,
     /// What came over it that was no answer to any question.
     pub(super) strangers: u32,
     /// What has arrived of a message, with the length before it.
@@ -99,7 +99,7 @@ impl Channels {
         let channel = Channel {
             server,
             transport,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             strangers: 0,
             inbound: Vec::new(),
             generation: self.generation,
