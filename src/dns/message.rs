@@ -39,6 +39,8 @@ pub enum Reply {
     Addresses {
         /// At least one, in the answer's order.
         addresses: Vec<IpAddr>,
+        /// How many aliases led to them.
+        links: u8,
         /// The least of all that led to them.
         ttl: u32,
     },
@@ -225,7 +227,7 @@ fn read_records(message: &Message<&[u8]>, question: &Question) -> Option<Reply> 
     let ttl = of_owner.clone().fold(ttl, |ttl, it| ttl.min(it.ttl));
     let addresses: Vec<IpAddr> = of_owner.map(|it| it.data).collect();
     if !addresses.is_empty() {
-        return Some(Reply::Addresses { addresses, ttl });
+        return Some(Reply::Addresses { addresses, links, ttl });
     }
     match negative_ttl(message) {
         None if links > 0 => Some(match host_name(&owner) {

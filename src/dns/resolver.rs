@@ -306,10 +306,9 @@ impl Resolver {
         let lookup = &mut self.lookups[index];
         lookup.join(waiter, deadline);
         self.waits.insert(waiter, Wait::Lookup(index, lookup.serial));
-        match lookup.told() {
-            Some(answer) => Asked::Known(answer),
-            None => Asked::Pending,
-        }
+        let asked = lookup.told().map_or(Asked::Pending, Asked::Known);
+        self.set_timer(index);
+        asked
     }
 
     /// Does what is due of a lookup.
@@ -570,7 +569,10 @@ impl Resolver {
         let Some(query) = self.query(index, family) else { return };
         let least = |ttl: u32| Duration::from_secs(ttl.min(query.ttl).into());
         match reply {
-            Reply::Addresses { addresses, ttl } => {
+            Reply::Addresses { links, .. } if query.links + links > Self::LINKS_MAX => {
+                self.give_up(index, family, now);
+            }
+            Reply::Addresses { addresses, ttl, .. } => {
                 let kept = least(ttl).min(Self::KEPT_MAX);
                 self.servers.praise(server, now);
                 self.finish_part(index, family, Ok(addresses), kept, now);
@@ -620,10 +622,14 @@ impl Resolver {
         let Some(query) = self.query(index, family) else { return };
         query.follow(name, links, ttl, now);
         if query.links > Self::LINKS_MAX {
-            let failed = Err(Failure::ServerFailed);
-            return self.finish_part(index, family, failed, Self::FAILURE_KEPT, now);
+            return self.give_up(index, family, now);
         }
         self.send(index, family, now);
+    }
+
+    /// No server will find out.
+    fn give_up(&mut self, index: usize, family: Family, now: Instant) {
+        self.finish_part(index, family, Err(Failure::ServerFailed), Self::FAILURE_KEPT, now);
     }
 
     /// A server could not help: the next one may.
@@ -639,8 +645,7 @@ impl Resolver {
         there.into_iter().for_each(|sent| self.withdraw(sent.channel, sent.id));
         self.servers.blame(server, asked_at, now);
         if failures >= count.max(2) {
-            let failed = Err(Failure::ServerFailed);
-            self.finish_part(index, family, failed, Self::FAILURE_KEPT, now);
+            self.give_up(index, family, now);
         } else if count > 1 {
             self.send(index, family, now);
         } else {
