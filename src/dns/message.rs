@@ -296,3 +296,6 @@ fn host_name(name: &ParsedName<&[u8]>) -> Option<Box<str>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
