@@ -8,7 +8,7 @@ use super::message::{Family, Question};
 /// Which of the resolver's sockets; no other ever has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelId {
-    /// Small and dense: free again when the channel is closed.
+    /// Below [`CHANNELS_MAX`]: free again when the channel is closed.
     pub slot: usize,
     /// Tells one life of a slot from another.
     pub generation: u32,
@@ -44,20 +44,29 @@ pub(super) struct Asked {
 }
 
 /// All channels that are open.
-#[derive(Default)]
 pub(super) struct Channels {
     open: Slab<Channel>,
+    max: usize,
     tcp: usize,
     generation: u32,
 }
 
+/// As few channels as names can be asked for with.
+pub const CHANNELS_MIN: usize = 4;
+/// As many channels as it takes to make guessing a port a bad bet; each is a descriptor.
+pub const CHANNELS_MAX: usize = 64;
+
 impl Channels {
-    /// As many ports as it takes to make guessing one a bad bet; each is a descriptor.
-    pub(super) const MAX: usize = 64;
-    const TCP_MAX: usize = 16;
-    const UDP_MAX: usize = Self::MAX - Self::TCP_MAX;
+    /// One of so many may be a stream.
+    const TCP_PART: usize = 4;
     /// A port that has been used that often is known to too many, if there are others.
     const USES_MAX: u32 = 1000;
+
+    /// None yet, and never more than `max`.
+    pub(super) fn new(max: usize) -> Channels {
+        let max = max.clamp(CHANNELS_MIN, CHANNELS_MAX);
+        Channels { open: Slab::new(), max, tcp: 0, generation: 0 }
+    }
 
     pub(super) fn find(&mut self, id: ChannelId) -> Option<&mut Channel> {
         self.open.get_mut(id.slot).filter(|channel| channel.generation == id.generation)
@@ -80,16 +89,18 @@ impl Channels {
         transport: Transport,
         servers: usize,
     ) -> bool {
+        let tcp_max = self.max / Self::TCP_PART;
+        let udp_max = self.max - tcp_max;
         if transport == Transport::Tcp {
-            return self.tcp < Self::TCP_MAX;
+            return self.tcp < tcp_max;
         }
         let to_it = self
             .open
             .iter()
             .filter(|(_, channel)| (channel.server, channel.transport) == (server, Transport::Udp));
         // A silent server must not keep us from asking another.
-        let share = (Self::UDP_MAX / servers.max(1)).max(1);
-        to_it.count() < share && self.open.len() - self.tcp < Self::UDP_MAX
+        let share = (udp_max / servers.max(1)).max(1);
+        to_it.count() < share && self.open.len() - self.tcp < udp_max
     }
 
     /// A new channel, for which there is [room](Self::has_room).

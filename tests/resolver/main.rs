@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringsocks::dns::{Answer, Asked, Resolver, Sources};
+use ringsocks::dns::{Answer, Asked, CHANNELS_MAX, CHANNELS_MIN, Resolver, Sources};
 use ringsocks::proto::{Host, Name};
 
 use crate::counts::{Counts, Event};
@@ -42,6 +42,7 @@ struct Play {
     crowd: Crowd,
     counts: Counts,
     servers: usize,
+    channels_max: usize,
 }
 
 #[test]
@@ -114,9 +115,10 @@ impl Play {
         let entropy = move |bytes: &mut [u8]| bytes.fill_with(|| dice.next() as u8);
         let now = Instant::now();
         let sources = throw_sources(&mut random, servers);
-        let resolver = Resolver::new(sources, Box::new(entropy), now);
+        let channels_max = random.pick(&[CHANNELS_MIN, 10, CHANNELS_MAX]);
+        let resolver = Resolver::new(sources, Box::new(entropy), channels_max, now);
         let (crowd, counts) = (Crowd::default(), Counts::default());
-        Play { random, now, resolver, network, crowd, counts, servers }
+        Play { random, now, resolver, network, crowd, counts, servers, channels_max }
     }
 
     /// Somebody comes or leaves, or a server changes its mood.
@@ -210,6 +212,7 @@ impl Play {
         assert!(next.is_none_or(|at| at > self.now), "a deadline that has passed is kept");
         assert_eq!(next.is_some(), self.resolver.open() > 0, "somebody waits without a timer");
         assert_eq!(self.resolver.channels(), self.network.wires());
+        assert!(self.network.wires() <= self.channels_max, "too many sockets");
         self.crowd.check(self.now);
     }
 

@@ -185,7 +185,6 @@ impl Network {
                 }
             }
         }
-        assert!(resolver.channels() <= 64);
     }
 
     /// Lets arrive what has come by now. Says whether there was anything.

@@ -162,7 +162,13 @@ impl Resolver {
     }
 
     /// A server could not help: the next one may.
-    pub(super) fn fail_try(&mut self, index: usize, family: Family, server: SocketAddr, now: Instant) {
+    pub(super) fn fail_try(
+        &mut self,
+        index: usize,
+        family: Family,
+        server: SocketAddr,
+        now: Instant,
+    ) {
         let count = self.servers.len();
         let Some(query) = self.query(index, family) else { return };
         query.failures += 1;

@@ -111,8 +111,14 @@ impl Resolver {
     /// How long a failure is kept, so that a crowd cannot ask again at once (RFC 9520).
     const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
-    /// A resolver that has asked nothing yet.
-    pub fn new(sources: Arc<Sources>, entropy: Entropy, now: Instant) -> Resolver {
+    /// A resolver that has asked nothing yet, and uses so many channels at most: at least
+    /// [`CHANNELS_MIN`](super::CHANNELS_MIN).
+    pub fn new(
+        sources: Arc<Sources>,
+        entropy: Entropy,
+        channels_max: usize,
+        now: Instant,
+    ) -> Resolver {
         Resolver {
             servers: Servers::new(&sources.servers),
             sources,
@@ -120,7 +126,7 @@ impl Resolver {
             lookups: Slab::new(),
             open: HashMap::new(),
             waits: HashMap::new(),
-            channels: Channels::default(),
+            channels: Channels::new(channels_max),
             timers: Timers::new(now),
             actions: VecDeque::new(),
             answers: VecDeque::new(),

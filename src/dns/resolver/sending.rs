@@ -13,7 +13,7 @@ impl Resolver {
         let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
             return;
         };
-        let (server, transport) = match query.stream {
+        let (server, transport) = match query.stream.filter(|server| self.servers.has(*server)) {
             Some(server) => (server, Transport::Tcp),
             None => (self.servers.next(&mut query.asked, now), Transport::Udp),
         };
@@ -32,8 +32,7 @@ impl Resolver {
         if channel.transport == Transport::Udp
             && let Some(asked) = channel.asked.get(&sent.id)
         {
-            let mut bytes = Vec::new();
-            asked.question.encode(edns, &mut bytes);
+            let bytes = encode(&asked.question, edns, Transport::Udp);
             self.counters.sent += 1;
             self.actions.push_back(Action::Send { channel: sent.channel, bytes });
         }
@@ -56,7 +55,6 @@ impl Resolver {
         let Some(id) = self.channel_for(index, family, server, transport, now) else {
             return self.try_again_soon(index, family, now);
         };
-        let letters = self.random.bytes();
         let Some(channel) = self.channels.find(id) else { return };
         let Some(question_id) = channel.free_id(|| self.random.number()) else {
             return self.try_again_soon(index, family, now);
@@ -64,17 +62,9 @@ impl Resolver {
         let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
             return;
         };
-        let name = message::mix_letters(&query.name, letters);
+        let name = message::mix_letters(&query.name, || u64::from_ne_bytes(self.random.bytes()));
         let question = Question { id: question_id, name, family, is_exact: query.is_exact };
-        let mut bytes = Vec::new();
-        if transport == Transport::Tcp {
-            bytes.extend([0; 2]);
-        }
-        question.encode(query.edns, &mut bytes);
-        if transport == Transport::Tcp {
-            let len = (bytes.len() - 2) as u16;
-            bytes[..2].copy_from_slice(&len.to_be_bytes());
-        }
+        let bytes = encode(&question, query.edns, transport);
         query.sent.push(Sent { channel: id, id: question_id, server, transport });
         channel.asked.insert(question_id, Asked { question, lookup: index, family });
         self.counters.sent += 1;
@@ -120,7 +110,6 @@ impl Resolver {
             let Some(channel) = self.close(id) else { continue };
             for asked in channel.asked.into_values() {
                 let Some(query) = self.query(asked.lookup, asked.family) else { continue };
-                query.stream = None;
                 query.put_off(now);
                 self.set_timer(asked.lookup);
             }
@@ -153,5 +142,15 @@ impl Resolver {
             }
         }
         Some(channel)
+    }
+}
+
+/// A question as it travels: on a stream with its length before it.
+fn encode(question: &Question, edns: bool, transport: Transport) -> Vec<u8> {
+    let mut message = Vec::new();
+    question.encode(edns, &mut message);
+    match transport {
+        Transport::Udp => message,
+        Transport::Tcp => [&(message.len() as u16).to_be_bytes(), &message[..]].concat(),
     }
 }
