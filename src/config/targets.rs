@@ -14,7 +14,8 @@ use super::value;
 pub enum TargetRule {
     /// Every address of the public Internet, none of this host.
     Public,
-    /// The addresses of a network.
+    /// The addresses of a network; those with an IPv4 address inside (NAT64, 6to4, Teredo) only
+    /// if some rule admits that too.
     Network(IpNet),
 }
 

@@ -8,7 +8,7 @@ use super::message::{Family, Question};
 /// Which of the resolver's sockets; no other ever has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelId {
-    /// Below [`Channels::MAX`](super::CHANNELS_MAX): free again when the channel is closed.
+    /// Below [`CHANNELS_MAX`]: free again when the channel is closed.
     pub slot: usize,
     /// Tells one life of a slot from another.
     pub generation: u32,
@@ -44,19 +44,29 @@ pub(super) struct Asked {
 }
 
 /// All channels that are open.
-#[derive(Default)]
 pub(super) struct Channels {
     open: Slab<Channel>,
+    max: usize,
     tcp: usize,
     generation: u32,
 }
 
+/// As few channels as names can be asked for with.
+pub const CHANNELS_MIN: usize = 4;
+/// As many channels as it takes to make guessing a port a bad bet; each is a descriptor.
+pub const CHANNELS_MAX: usize = 64;
+
 impl Channels {
-    /// As many ports as it takes to make guessing one a bad bet; each is a descriptor.
-    pub(super) const MAX: usize = 64;
-    const TCP_MAX: usize = 16;
+    /// One of so many may be a stream.
+    const TCP_PART: usize = 4;
     /// A port that has been used that often is known to too many.
     const USES_MAX: u32 = 1000;
+
+    /// None yet, and never more than `max`.
+    pub(super) fn new(max: usize) -> Channels {
+        let max = max.clamp(CHANNELS_MIN, CHANNELS_MAX);
+        Channels { open: Slab::new(), max, tcp: 0, generation: 0 }
+    }
 
     pub(super) fn find(&mut self, id: ChannelId) -> Option<&mut Channel> {
         self.open.get_mut(id.slot).filter(|channel| channel.generation == id.generation)
@@ -69,8 +79,8 @@ impl Channels {
     /// A new channel, if there may be one more.
     pub(super) fn open(&mut self, server: SocketAddr, transport: Transport) -> Option<ChannelId> {
         let is_full = match transport {
-            Transport::Udp => self.open.len() - self.tcp >= Self::MAX - Self::TCP_MAX,
-            Transport::Tcp => self.tcp >= Self::TCP_MAX,
+            Transport::Udp => self.open.len() - self.tcp >= self.max - self.max / Self::TCP_PART,
+            Transport::Tcp => self.tcp >= self.max / Self::TCP_PART,
         };
         if is_full {
             return None;

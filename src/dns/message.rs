@@ -1,92 +1,31 @@
-//! Questions and answers as they travel (RFC 1035, RFC 6891).
+//! Questions and answers on the wire (RFC 1035). Whatever a server sends, reading it takes time
+//! and memory in proportion to its length.
 
 use std::net::IpAddr;
 
-use domain::base::iana::{Class, Rcode, Rtype};
-use domain::base::message::RecordSection;
-use domain::base::name::ParsedName;
-use domain::base::{Message, ToName};
-use domain::rdata::{A, Aaaa, Cname, Soa};
+use domain::base::iana::{Class, Opcode, Rcode, Rtype};
+use domain::base::{Header, Message, ParsedName};
 
-use crate::proto::Host;
+use records::{Records, check_name};
+
+mod records;
+#[cfg(test)]
+mod tests;
+
+pub use records::{ADDRESSES_MAX, LINKS_MAX};
+
+/// The longest answer over UDP that is asked for: what fits every path unfragmented (DNS flag day
+/// 2020).
+pub const UDP_SIZE: u16 = 1232;
 
 /// Which addresses are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4: A records.
-    V4 = 0,
+    V4,
     /// IPv6: AAAA records.
-    V6 = 1,
+    V6,
 }
-
-/// A question as it goes out: an answer must repeat it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// What tells it from others on the same channel.
-    pub id: u16,
-    /// The name in the letters that are sent, without the last dot.
-    pub name: Box<str>,
-    /// What is asked of it.
-    pub family: Family,
-    /// Whether the letters must come back as they were sent.
-    pub is_exact: bool,
-}
-
-/// What an answer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// The name has these, for so many seconds.
-    Addresses {
-        /// At least one, in the answer's order.
-        addresses: Vec<IpAddr>,
-        /// The least of all that led to them.
-        ttl: u32,
-    },
-    /// The name is an alias of another, which is to be asked for.
-    Alias {
-        /// That name, fit to be asked for.
-        name: Box<str>,
-        /// How many aliases lead to it.
-        links: u8,
-        /// The least of theirs.
-        ttl: u32,
-    },
-    /// The name has none.
-    None {
-        /// Whether it has anything else.
-        exists: bool,
-        /// How long that holds (RFC 2308 section 5), if it is said.
-        ttl: Option<u32>,
-    },
-    /// There is more than fits into a datagram.
-    Truncated,
-    /// This server is of no help.
-    Failed,
-    /// This server may not know EDNS.
-    NoEdns,
-}
-
-/// Why a message is no answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch {
-    /// It is to another.
-    Stranger,
-    /// Its question is the same but for capital and small letters.
-    Letters,
-    /// It breaks off, or is no message at all.
-    Garbage,
-}
-
-/// What we can take in a datagram: less than any path's MTU (dnsflagday.net/2020).
-const DATAGRAM_MAX: u16 = 1232;
-/// How many aliases are followed in one message.
-const LINKS_MAX: u8 = 8;
-/// How much of an answer is read.
-const RECORDS_MAX: usize = 256;
-/// How many addresses of a name are kept.
-const ADDRESSES_MAX: usize = 64;
-
-const HEADER_BYTES: usize = 12;
 
 impl Family {
     /// The one that this is not.
@@ -105,14 +44,28 @@ impl Family {
     }
 }
 
+/// One question as it went out: an answer must match it exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The message's id.
+    pub id: u16,
+    /// A host name in the letters that are sent, without the trailing dot.
+    pub name: Box<str>,
+    /// Which addresses are asked for.
+    pub family: Family,
+    /// Whether the letters must come back as they were sent.
+    pub is_exact: bool,
+}
+
 impl Question {
-    /// Appends the query: recursion desired, and how much we can take if `edns`.
+    /// Appends the query, for recursion, with EDNS (RFC 6891) if wanted.
     pub fn encode(&self, edns: bool, into: &mut Vec<u8>) {
-        const RECURSION_DESIRED: [u8; 2] = [1, 0];
-        into.extend(self.id.to_be_bytes());
-        into.extend(RECURSION_DESIRED);
-        into.extend([0, 1, 0, 0, 0, 0, 0, u8::from(edns)]);
+        const RECURSION_DESIRED: u16 = 0x0100;
+        for field in [self.id, RECURSION_DESIRED, 1, 0, 0, u16::from(edns)] {
+            into.extend(field.to_be_bytes());
+        }
         for label in self.name.split('.') {
+            debug_assert!((1..=63).contains(&label.len()), "{:?} is no host name", self.name);
             into.push(label.len() as u8);
             into.extend(label.as_bytes());
         }
@@ -122,175 +75,136 @@ impl Question {
         if edns {
             into.push(0);
             into.extend(Rtype::OPT.to_int().to_be_bytes());
-            into.extend(DATAGRAM_MAX.to_be_bytes());
+            into.extend(UDP_SIZE.to_be_bytes());
             into.extend([0; 6]);
         }
     }
 
-    /// Whether this is its name, and in the same letters.
-    fn compare(&self, name: &ParsedName<&[u8]>) -> Result<(), Mismatch> {
-        let mut labels = name.iter().filter(|label| !label.is_root());
-        let mut same_letters = true;
-        for ours in self.name.split('.') {
-            let theirs = labels.next().ok_or(Mismatch::Stranger)?;
-            if !ours.as_bytes().eq_ignore_ascii_case(theirs.as_slice()) {
-                return Err(Mismatch::Stranger);
-            }
-            same_letters &= ours.as_bytes() == theirs.as_slice();
+    /// Whether the message repeats this question. The name there, to start from.
+    fn check<'a>(&self, message: &'a Message<[u8]>) -> Result<ParsedName<&'a [u8]>, Mismatch> {
+        check_name(message.as_slice(), size_of::<[u16; 6]>())?;
+        let asked = message.sole_question().map_err(|_| Mismatch::Garbage)?;
+        if asked.qtype() != self.family.rtype() || asked.qclass() != Class::IN {
+            return Err(Mismatch::Stranger);
         }
-        match labels.next() {
-            Some(_) => Err(Mismatch::Stranger),
-            None if self.is_exact && !same_letters => Err(Mismatch::Letters),
-            None => Ok(()),
+        let name = asked.into_qname();
+        if !self.is_named(&name, <[u8]>::eq_ignore_ascii_case) {
+            return Err(Mismatch::Stranger);
+        }
+        if self.is_exact && !self.is_named(&name, |sent, came| sent == came) {
+            return Err(Mismatch::Letters);
+        }
+        Ok(name)
+    }
+
+    fn is_named(&self, name: &ParsedName<&[u8]>, is_same: fn(&[u8], &[u8]) -> bool) -> bool {
+        let mut sent = self.name.split('.').map(str::as_bytes);
+        let mut came = name.iter().filter(|label| !label.is_root());
+        loop {
+            match (sent.next(), came.next()) {
+                (Some(sent), Some(came)) if is_same(sent, came.as_slice()) => {}
+                (None, None) => return true,
+                _ => return false,
+            }
         }
     }
 }
 
-/// The name in capital and small letters as `bits` have it: whoever answers has seen them
-/// (draft-vixie-dnsext-dns0x20).
-pub fn mix_letters(name: &str, bits: [u8; 32]) -> Box<str> {
-    let mix = |(place, letter): (usize, char)| match bits[place / 8 % 32] >> (place % 8) & 1 {
-        0 => letter.to_ascii_lowercase(),
-        _ => letter.to_ascii_uppercase(),
-    };
-    name.chars().enumerate().map(mix).collect::<String>().into()
+/// Mixes upper and lower case in a name: more that a forged answer has to guess (0x20).
+pub fn mix_letters(name: &str, mut random: impl FnMut() -> u64) -> Box<str> {
+    let mut mixed = String::with_capacity(name.len());
+    let mut bits = 0;
+    for (at, c) in name.chars().enumerate() {
+        if at % 64 == 0 {
+            bits = random();
+        }
+        let is_upper = bits >> (at % 64) & 1 == 1;
+        mixed.push(if is_upper { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() });
+    }
+    mixed.into()
 }
 
-/// The id of the question that a message answers, if it answers any.
+/// The id by which an answer's question is found; `None` if this is no answer to a query.
 pub fn answer_id(message: &[u8]) -> Option<u16> {
-    let [high, low, flags, ..] = *message else { return None };
-    const ANSWER: u8 = 0x80;
-    const OPCODE: u8 = 0x78;
-    let is_answer = message.len() >= HEADER_BYTES && flags & (ANSWER | OPCODE) == ANSWER;
-    is_answer.then_some(u16::from_be_bytes([high, low]))
+    let header = Message::from_slice(message).ok()?.header();
+    (header.qr() && header.opcode() == Opcode::QUERY).then(|| header.id())
 }
 
-/// Reads the answer to `question`.
+/// What a server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Addresses of the name.
+    Addresses {
+        /// In the answer's order, each once, in canonical form, at least one.
+        addresses: Vec<IpAddr>,
+        /// Seconds they hold.
+        ttl: u32,
+    },
+    /// An alias whose addresses are not in this message: ask for it.
+    Alias {
+        /// The name to ask for, without the trailing dot.
+        name: Box<str>,
+        /// How many aliases were followed to it.
+        links: u8,
+        /// Seconds they hold.
+        ttl: u32,
+    },
+    /// There is no such name, or it has no such address.
+    None {
+        /// Whether there is such a name.
+        exists: bool,
+        /// Seconds that holds (RFC 2308), if the server says so.
+        ttl: Option<u32>,
+    },
+    /// The rest is to be had over TCP.
+    Truncated,
+    /// This server is of no use for the question.
+    Failed,
+    /// It does not understand the question: if EDNS was in it, perhaps that is why.
+    NoEdns,
+}
+
+/// Why a message is not the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It is about something else.
+    Stranger,
+    /// Only the case of the letters is not as it was sent.
+    Letters,
+    /// It is malformed.
+    Garbage,
+}
+
+/// Reads the answer to a question.
 pub fn read(message: &[u8], question: &Question) -> Result<Reply, Mismatch> {
     if answer_id(message) != Some(question.id) {
         return Err(Mismatch::Stranger);
     }
-    let message = Message::from_octets(message).map_err(|_| Mismatch::Garbage)?;
+    let message = Message::from_slice(message).map_err(|_| Mismatch::Stranger)?;
     let header = message.header();
-    let is_refused = matches!(header.rcode(), Rcode::FORMERR | Rcode::NOTIMP | Rcode::SERVFAIL);
-    // Some say so without repeating what they did not understand.
-    if !(is_refused && message.header_counts().qdcount() == 0) {
-        check_question(&message, question)?;
+    let name = match message.header_counts().qdcount() {
+        0 => return bare_error(header).ok_or(Mismatch::Stranger),
+        1 => question.check(message)?,
+        _ => return Err(Mismatch::Stranger),
+    };
+    if header.tc() {
+        return Ok(Reply::Truncated);
     }
     match header.rcode() {
-        _ if header.tc() => Ok(Reply::Truncated),
+        Rcode::NOERROR | Rcode::NXDOMAIN => {
+            let records = Records::read(message, question.family)?;
+            Ok(records.reply(name, header.rcode()))
+        }
         Rcode::FORMERR | Rcode::NOTIMP => Ok(Reply::NoEdns),
-        Rcode::NOERROR => read_records(&message, question).ok_or(Mismatch::Garbage),
-        Rcode::NXDOMAIN => Ok(Reply::None { exists: false, ttl: negative_ttl(&message) }),
         _ => Ok(Reply::Failed),
     }
 }
 
-fn check_question(message: &Message<&[u8]>, question: &Question) -> Result<(), Mismatch> {
-    let mut questions = message.question();
-    let first = questions.next().ok_or(Mismatch::Stranger)?.map_err(|_| Mismatch::Garbage)?;
-    let same_kind = (first.qtype(), first.qclass()) == (question.family.rtype(), Class::IN);
-    if !same_kind || message.header_counts().qdcount() != 1 {
-        return Err(Mismatch::Stranger);
-    }
-    question.compare(&first.qname().deref_octets())
-}
-
-/// What is worth knowing of an answer section.
-#[derive(Default)]
-struct Records<'a> {
-    aliases: Vec<Record<'a, ParsedName<&'a [u8]>>>,
-    addresses: Vec<Record<'a, IpAddr>>,
-}
-
-struct Record<'a, T> {
-    owner: ParsedName<&'a [u8]>,
-    data: T,
-    ttl: u32,
-}
-
-/// Follows the aliases to addresses, as far as the message leads. `None`: it breaks off.
-fn read_records(message: &Message<&[u8]>, question: &Question) -> Option<Reply> {
-    let records = Records::read(message.answer().ok()?, question.family)?;
-    let mut owner = message.first_question()?.into_qname();
-    let (mut links, mut ttl) = (0, u32::MAX);
-    while let Some(alias) = records.aliases.iter().find(|it| it.owner.name_eq(&owner)) {
-        if links == LINKS_MAX {
-            return Some(Reply::Failed);
-        }
-        (links, ttl, owner) = (links + 1, ttl.min(alias.ttl), alias.data);
-    }
-    let of_owner =
-        records.addresses.iter().filter(|it| it.owner.name_eq(&owner)).take(ADDRESSES_MAX);
-    let ttl = of_owner.clone().fold(ttl, |ttl, it| ttl.min(it.ttl));
-    let addresses: Vec<IpAddr> = of_owner.map(|it| it.data).collect();
-    if !addresses.is_empty() {
-        return Some(Reply::Addresses { addresses, ttl });
-    }
-    match negative_ttl(message) {
-        None if links > 0 => Some(match host_name(&owner) {
-            Some(name) => Reply::Alias { name, links, ttl },
-            None => Reply::Failed,
-        }),
-        negative => Some(Reply::None { exists: true, ttl: negative.map(|it| it.min(ttl)) }),
-    }
-}
-
-impl<'a> Records<'a> {
-    fn read(section: RecordSection<'a, &'a [u8]>, family: Family) -> Option<Records<'a>> {
-        let mut records = Records::default();
-        for record in section.take(RECORDS_MAX) {
-            let record = record.ok()?;
-            if record.class() != Class::IN {
-                continue;
-            }
-            let (owner, ttl) = (record.owner().deref_octets(), seconds(record.ttl().as_secs()));
-            match record.rtype() {
-                Rtype::CNAME => {
-                    let alias = record.to_record::<Cname<_>>().ok()??;
-                    let data = alias.data().cname().deref_octets();
-                    records.aliases.push(Record { owner, data, ttl });
-                }
-                Rtype::A if family == Family::V4 => {
-                    let data = record.to_record::<A>().ok()??.data().addr().into();
-                    records.addresses.push(Record { owner, data, ttl });
-                }
-                Rtype::AAAA if family == Family::V6 => {
-                    let data = record.to_record::<Aaaa>().ok()??.data().addr().into();
-                    records.addresses.push(Record { owner, data, ttl });
-                }
-                _ => {}
-            }
-        }
-        Some(records)
-    }
-}
-
-/// How long it may be believed that there is nothing: what the zone's SOA says, if it is there.
-fn negative_ttl(message: &Message<&[u8]>) -> Option<u32> {
-    let authority = message.authority().ok()?;
-    let mut soas = authority.take(RECORDS_MAX).filter_map(|record| {
-        let record = record.ok()?;
-        let ttl = seconds(record.ttl().as_secs());
-        let soa = record.to_record::<Soa<_>>().ok()??;
-        Some(ttl.min(seconds(soa.data().minimum().as_secs())))
-    });
-    soas.next()
-}
-
-/// A time to live; with the top bit set it is none (RFC 2181 section 8).
-fn seconds(ttl: u32) -> u32 {
-    if ttl >> 31 == 0 { ttl } else { 0 }
-}
-
-/// The name in small letters, if it is one that can be asked for.
-fn host_name(name: &ParsedName<&[u8]>) -> Option<Box<str>> {
-    let labels = name.iter().filter(|label| !label.is_root());
-    let labels: Option<Vec<&str>> =
-        labels.map(|label| std::str::from_utf8(label.as_slice()).ok()).collect();
-    let text = labels?.join(".").to_ascii_lowercase();
-    match Host::parse_name(text.as_bytes()) {
-        Ok(Host::Name(name)) => Some(name.as_str().into()),
+/// Some servers leave out a question that they cannot read or answer.
+fn bare_error(header: Header) -> Option<Reply> {
+    match header.rcode() {
+        Rcode::FORMERR | Rcode::NOTIMP => Some(Reply::NoEdns),
+        Rcode::SERVFAIL => Some(Reply::Failed),
         _ => None,
     }
 }

@@ -15,7 +15,7 @@ mod sources;
 
 use std::net::IpAddr;
 
-pub use self::channels::{ChannelId, Transport};
+pub use self::channels::{CHANNELS_MAX, CHANNELS_MIN, ChannelId, Transport};
 pub use self::resolver::{Action, Entropy, Resolver};
 pub use self::sources::Sources;
 

@@ -98,8 +98,14 @@ impl Resolver {
     /// How long a failure is kept, so that a crowd cannot ask again at once (RFC 9520).
     const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
-    /// A resolver that has asked nothing yet.
-    pub fn new(sources: Arc<Sources>, entropy: Entropy, now: Instant) -> Resolver {
+    /// A resolver that has asked nothing yet, and uses so many channels at most: at least
+    /// [`CHANNELS_MIN`](super::CHANNELS_MIN).
+    pub fn new(
+        sources: Arc<Sources>,
+        entropy: Entropy,
+        channels_max: usize,
+        now: Instant,
+    ) -> Resolver {
         Resolver {
             servers: Servers::new(&sources.servers),
             sources,
@@ -107,7 +113,7 @@ impl Resolver {
             lookups: Slab::new(),
             open: HashMap::new(),
             waits: HashMap::new(),
-            channels: Channels::default(),
+            channels: Channels::new(channels_max),
             timers: Timers::new(now),
             actions: VecDeque::new(),
             answers: VecDeque::new(),
@@ -417,7 +423,6 @@ impl Resolver {
         let Some(id) = self.channel_for(index, family, server, transport, now) else {
             return self.try_again_soon(index, family, now);
         };
-        let letters = self.random.bytes();
         let Some(channel) = self.channels.find(id) else { return };
         let Some(question_id) = channel.free_id(|| self.random.number()) else {
             return self.try_again_soon(index, family, now);
@@ -425,7 +430,7 @@ impl Resolver {
         let Some(query) = self.lookups.get_mut(index).and_then(|it| it.query(family)) else {
             return;
         };
-        let name = message::mix_letters(&query.name, letters);
+        let name = message::mix_letters(&query.name, || u64::from_ne_bytes(self.random.bytes()));
         let question = Question { id: question_id, name, family, is_exact: query.is_exact };
         let mut bytes = Vec::new();
         if transport == Transport::Tcp {

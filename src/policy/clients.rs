@@ -96,9 +96,9 @@ impl ClientLimits {
 
 /// What a crowd left behind is not kept for ever.
 fn shrink_if_sparse(shard: &mut HashMap<Client, Counts>) {
-    const KEPT: usize = 64;
+    const KEPT: usize = 56;
     if shard.capacity() > KEPT && shard.len() < shard.capacity() / 8 {
-        let room = KEPT.min(shard.len() * 2);
+        let room = KEPT.max(shard.len() * 2);
         shard.shrink_to(room);
     }
 }

@@ -1,6 +1,8 @@
 //! May it: the gates that clients and targets pass.
 
 mod clients;
+#[cfg(test)]
+mod naive;
 mod places;
 mod special;
 mod targets;

@@ -49,11 +49,12 @@ impl SessionLimit {
 
     /// A place; if all are taken, `bell` rings at the next release, wherever that is.
     pub fn take_or_await(self: &Arc<SessionLimit>, bell: &Bell) -> Option<Place> {
-        if let Some(place) = self.take() {
-            return Some(place);
-        }
+        self.take().or_else(|| self.await_or_take(bell))
+    }
+
+    /// What was given back before the bell hung there has not rung it, so it looks again.
+    fn await_or_take(self: &Arc<SessionLimit>, bell: &Bell) -> Option<Place> {
         self.ring_at_release(bell);
-        // What was given back before the bell hung there has not rung it.
         let place = self.take()?;
         self.withdraw(bell);
         Some(place)
@@ -186,6 +187,19 @@ mod tests {
         assert_eq!(rung(), [1, 1, 1]);
     }
 
+    #[test]
+    fn a_release_right_before_the_wait_is_not_lost() {
+        let limit = Arc::new(SessionLimit::new(1));
+        let (bell, rung) = counting_bell();
+        let last = limit.take();
+        assert!(limit.take().is_none());
+        drop(last);
+        let place = limit.await_or_take(&bell);
+        assert!(place.is_some() && rung.load(Ordering::SeqCst) == 0);
+        drop(place);
+        assert_eq!(rung.load(Ordering::SeqCst), 0, "it no longer waits");
+    }
+
     /// A sleeper that only its bell wakes.
     #[derive(Default)]
     struct Sleeper {
@@ -209,6 +223,23 @@ mod tests {
         }
     }
 
+    /// A place, and how often it was slept for.
+    fn take_in_time(
+        limit: &Arc<SessionLimit>,
+        bell: &Bell,
+        sleeper: &Sleeper,
+        deadline: Instant,
+    ) -> (Place, usize) {
+        let mut sleeps = 0;
+        loop {
+            match limit.take_or_await(bell) {
+                Some(place) => return (place, sleeps),
+                None => sleeper.sleep(deadline),
+            }
+            sleeps += 1;
+        }
+    }
+
     /// Takes a place again and again, asleep whenever there is none. Says how often it slept.
     fn work(limit: &Arc<SessionLimit>, deadline: Instant) -> usize {
         let sleeper = Arc::new(Sleeper::default());
@@ -216,13 +247,8 @@ mod tests {
         let bell: Bell = Arc::new(move || rung.ring());
         let mut slept = 0;
         for turn in 0..4000 {
-            let place = loop {
-                match limit.take_or_await(&bell) {
-                    Some(place) => break place,
-                    None => sleeper.sleep(deadline),
-                }
-                slept += 1;
-            };
+            let (place, sleeps) = take_in_time(limit, &bell, &sleeper, deadline);
+            slept += sleeps;
             if turn % 8 == 0 {
                 thread::yield_now();
             }

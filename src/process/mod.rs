@@ -131,7 +131,7 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             rings_max,
             resolver: match plan.config.resolver {
                 config::Resolver::System => Lookups::System(pool.clone()),
-                _ => Lookups::Own(around.sources()),
+                _ => Lookups::Own(around.sources(), plan.channels_max),
             },
             sink,
         };

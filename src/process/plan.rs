@@ -2,15 +2,18 @@ use std::fmt;
 
 use crate::auth::Users;
 use crate::config::Config;
+use crate::dns::{CHANNELS_MAX, CHANNELS_MIN};
 use crate::process::Error;
 use crate::sys;
 
 /// Descriptors a session needs: its client's and its target's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// Descriptors for everything else: standard streams, logs, the resolvers' own.
+/// Descriptors for everything else: standard streams, logs, the system's resolver's own.
 const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors of one reactor besides its listeners and sessions.
+/// Descriptors of one reactor besides its listeners, its sessions and its resolver's.
 const DESCRIPTORS_PER_REACTOR: usize = 8;
+/// The part of all descriptors that the resolvers may have together.
+const RESOLVERS_PART: u64 = 32;
 /// Sessions, however many descriptors there are: every reactor reserves room for all at start.
 const SESSIONS_MAX: u64 = 1 << 20;
 
@@ -21,6 +24,8 @@ pub struct Plan<'a> {
     /// Of each reactor.
     pub(super) cpus: Vec<usize>,
     pub(super) sessions_max: usize,
+    /// How many sockets each reactor's resolver may have.
+    pub(super) channels_max: usize,
 }
 
 impl Plan<'_> {
@@ -31,8 +36,11 @@ impl Plan<'_> {
         let allowed =
             sys::allowed_cpus().map_err(|it| Error::System("read the CPU affinity", it))?;
         let cpus = config.reactor_cpus(&allowed).map_err(Error::Config)?;
-        let sessions_max = session_limit(config, cpus.len())?;
-        Ok(Plan { config, users, cpus, sessions_max })
+        let descriptors = sys::raise_descriptor_limit()
+            .map_err(|it| Error::System("raise the limit of open files", it))?;
+        let channels_max = channel_limit(descriptors, cpus.len());
+        let sessions_max = session_limit(config, descriptors, cpus.len(), channels_max)?;
+        Ok(Plan { config, users, cpus, sessions_max, channels_max })
     }
 }
 
@@ -50,13 +58,23 @@ impl fmt::Display for Plan<'_> {
     }
 }
 
-/// The sessions that the descriptor limit, once raised, and the configuration allow.
-fn session_limit(config: &Config, reactors: usize) -> Result<usize, Error> {
-    let limit = sys::raise_descriptor_limit()
-        .map_err(|it| Error::System("raise the limit of open files", it))?;
+/// As many sockets for names as make a port hard to guess, where there are descriptors to spare.
+fn channel_limit(descriptors: u64, reactors: usize) -> usize {
+    let part = descriptors / RESOLVERS_PART / reactors as u64;
+    (part as usize).clamp(CHANNELS_MIN, CHANNELS_MAX)
+}
+
+/// The sessions that the descriptor limit and the configuration allow.
+fn session_limit(
+    config: &Config,
+    limit: u64,
+    reactors: usize,
+    channels: usize,
+) -> Result<usize, Error> {
     let addresses: usize =
         config.listen.iter().map(|listen| listen.address.sockets().count()).sum();
-    let overhead = DESCRIPTORS_RESERVED + (reactors * (DESCRIPTORS_PER_REACTOR + addresses)) as u64;
+    let per_reactor = DESCRIPTORS_PER_REACTOR + addresses + channels;
+    let overhead = DESCRIPTORS_RESERVED + (reactors * per_reactor) as u64;
     let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION;
     if affordable == 0 {
         return Err(Error::Descriptors { limit, needed: overhead + DESCRIPTORS_PER_SESSION });

@@ -1,5 +1,5 @@
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Watched {
         if self.stamp == Some(stamp) {
             return false;
         }
-        match fs::read(self.path) {
+        match read(self.path) {
             // Somebody may be in the middle of writing it anew: what it said last is better.
             Ok(text) if text.is_empty() && !self.text.is_empty() => false,
             Ok(text) => {
@@ -136,10 +136,20 @@ impl Stamp {
     }
 }
 
+/// No file that a host could use is longer.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    const BYTES_MAX: u64 = 16 << 20;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn sources(resolver: &Resolver, resolv_conf: &Watched, hosts: &Watched) -> Sources {
     let servers = match resolver {
         Resolver::Servers(servers) => servers.clone(),
-        Resolver::ResolvConf | Resolver::System => Sources::servers_in(&resolv_conf.text),
+        Resolver::ResolvConf | Resolver::System => {
+            Sources::servers_in(&resolv_conf.text, sys::interface_index)
+        }
     };
     Sources::new(servers, &hosts.text, has_v6_route())
 }

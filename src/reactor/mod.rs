@@ -68,8 +68,8 @@ pub struct Setup {
 
 /// Who knows what names mean.
 pub enum Lookups {
-    /// The reactor, from these sources.
-    Own(Arc<Sources>),
+    /// The reactor, from these sources, with so many sockets at most.
+    Own(Arc<Sources>, usize),
     /// The system's resolver, on these threads.
     System(Pool),
 }
@@ -119,8 +119,8 @@ impl Reactor {
         let mailbox = Arc::new(Mailbox::new(poll.registry())?);
         let now = Instant::now();
         let resolver = match setup.resolver {
-            Lookups::Own(sources) => {
-                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, now).into())
+            Lookups::Own(sources, max) => {
+                Resolver::Own(Names::new(poll.registry().try_clone()?, sources, max, now).into())
             }
             Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
         };
@@ -335,7 +335,7 @@ impl Reactor {
                 break;
             }
             let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
-                self.tell_parked(&"all sessions that may be open are");
+                self.tell_parked(&"as many sessions are open as may be");
                 return false;
             };
             match self.listeners[index].accept() {
@@ -428,8 +428,10 @@ impl Reactor {
 
     fn tell_parked(&self, why: &dyn fmt::Display) {
         static PARKED: Throttle = Throttle::new();
-        if let Some(before) = PARKED.allow(self.cx.now) {
-            log::warn!("new clients wait: {why} (and {before} times since the last such line)");
+        match PARKED.allow(self.cx.now) {
+            None => {}
+            Some(0) => log::warn!("new clients wait: {why}"),
+            Some(more) => log::warn!("new clients wait: {why}; {more} times more until now"),
         }
     }
 

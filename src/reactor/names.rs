@@ -53,10 +53,15 @@ impl Names {
     const RECEIVES_PER_TURN: usize = 32;
     const MESSAGE_MAX: usize = 65_535;
 
-    pub(super) fn new(registry: Registry, sources: Arc<Sources>, now: Instant) -> Names {
+    pub(super) fn new(
+        registry: Registry,
+        sources: Arc<Sources>,
+        channels_max: usize,
+        now: Instant,
+    ) -> Names {
         let entropy = |bytes: &mut [u8]| sys::fill_random(bytes);
         Names {
-            resolver: Resolver::new(sources, Box::new(entropy), now),
+            resolver: Resolver::new(sources, Box::new(entropy), channels_max, now),
             registry,
             wires: Vec::new(),
             unread: VecDeque::new(),

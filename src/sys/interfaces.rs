@@ -1,5 +1,6 @@
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr::{self, NonNull};
@@ -11,6 +12,14 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
     addresses.sort_unstable();
     addresses.dedup();
     Ok(addresses)
+}
+
+/// The index of an interface (`if_nametoindex(3)`), by which a socket address names it.
+pub fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: `name` is a live string that ends in NUL.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
 }
 
 /// What `getifaddrs(3)` allocated.
@@ -79,6 +88,14 @@ mod tests {
             UdpSocket::bind(SocketAddr::new(ip, 0)).unwrap_or_else(|it| panic!("{ip}: {it}"));
         }
         assert!(addresses.windows(2).all(|pair| pair[0] < pair[1]), "each is there once");
+    }
+
+    #[test]
+    fn an_interface_has_the_index_that_the_kernel_says() {
+        let said = fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+        assert_eq!(interface_index("lo"), Some(said.trim().parse().unwrap()));
+        assert_eq!(interface_index("none such"), None);
+        assert_eq!(interface_index("lo\0"), None);
     }
 
     /// What the kernel says elsewhere: it takes datagrams for these itself.

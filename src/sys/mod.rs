@@ -13,7 +13,7 @@ use std::ptr;
 
 mod interfaces;
 
-pub use interfaces::local_addresses;
+pub use interfaces::{interface_index, local_addresses};
 
 /// Calls a libc function that reports failure by -1 and `errno`.
 macro_rules! syscall {

@@ -25,7 +25,7 @@ pub fn check(input: &[u8]) {
     let Some((&flags, rest)) = input.split_first() else { return };
     let question = Question {
         id: ID,
-        name: mix_letters(NAME, [0x5a; 32]),
+        name: mix_letters(NAME, || 0x5a5a_5a5a_5a5a_5a5a),
         family: if flags & WITH_V6 == 0 { Family::V4 } else { Family::V6 },
         is_exact: flags & WITH_EXACT_LETTERS != 0,
     };

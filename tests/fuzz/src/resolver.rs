@@ -6,16 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringsocks::dns::{Action, Answer, Asked, ChannelId, Resolver, Sources, Transport};
+use ringsocks::dns::{
+    Action, Answer, Asked, CHANNELS_MAX, ChannelId, Resolver, Sources, Transport,
+};
 use ringsocks::proto::{Host, Name};
 use ringsocks::token::{Role, Token};
 
 use super::script::Script;
 
 const NAMES: [&str; 5] = ["a.example", "b.example", "c.example", "d.d.example", "LOCALHOST."];
-
-/// As many descriptors as it may have.
-const CHANNELS_MAX: usize = 64;
 
 /// The servers asked in the file are no more (resolv.conf(5)).
 const SERVERS_MAX: usize = 3;
@@ -77,7 +76,7 @@ impl World {
             }
         };
         World {
-            resolver: Resolver::new(sources, Box::new(entropy), now),
+            resolver: Resolver::new(sources, Box::new(entropy), CHANNELS_MAX, now),
             now,
             channels: HashMap::new(),
             known: Vec::new(),
@@ -195,7 +194,7 @@ impl World {
     }
 
     fn use_sources(&mut self, script: &mut Script) {
-        let servers = Sources::servers_in(script.bytes());
+        let servers = Sources::servers_in(script.bytes(), |_| None);
         assert!((1..=SERVERS_MAX).contains(&servers.len()), "{servers:?}");
         let hosts = script.bytes();
         self.resolver.use_sources(Arc::new(Sources::new(servers, hosts, hosts.len() % 2 == 1)));
