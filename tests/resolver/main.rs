@@ -263,9 +263,9 @@ impl Play {
     /// Asks for one name and gathers what there is of it.
     fn find(&mut self, place: usize) {
         let token = self.crowd.next_token();
-        let deadline = Some(self.now + Duration::from_secs(5));
+        let deadline = self.now + Duration::from_secs(5);
         let mut answers = Vec::new();
-        match self.resolver.ask(&name(&Zone::name(place)), token, deadline, self.now) {
+        match self.resolver.ask(&name(&Zone::name(place)), token, Some(deadline), self.now) {
             Asked::Known(answer) => answers.push(answer),
             asked => assert_eq!(asked, Asked::Pending),
         }
@@ -281,7 +281,7 @@ impl Play {
                 answers.push(answer);
             }
             let events = [self.network.next(), self.resolver.next_deadline()];
-            let next = events.into_iter().flatten().fold(deadline.unwrap(), Instant::min);
+            let next = events.into_iter().flatten().fold(deadline, Instant::min);
             self.now = next.max(self.now);
         }
         let whole = answers.into_iter().reduce(join).unwrap();

@@ -202,7 +202,7 @@ impl Network {
         if !is_open {
             counts.count(Event::TooLate);
             // An event that was reported before the socket was closed.
-            if counts.of(Event::TooLate) % 2 == 0 {
+            if counts.of(Event::TooLate).is_multiple_of(2) {
                 return true;
             }
         }
