@@ -151,7 +151,7 @@ fn by_default_one_client_has_256_handshakes() {
 fn addresses_of_one_v6_network_are_one_client() {
     let network = Netns::new();
     for address in ["fd00:a::1", "fd00:a::2", "fd00:a::3", "fd00:a:0:1::1", "fd00:b::9"] {
-        network.run(&format!("ip address add {address}/128 dev lo nodad"));
+        network.add_address(&format!("{address}/128"), "lo");
     }
     network.enter(|| {
         let env = [("RINGSOCKS_LIMIT_HANDSHAKES_PER_CLIENT", "4")];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -10,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::support::origin::Service;
 use crate::support::peer::Peer;
 use crate::support::server::{Server, binary, run, run_under};
-use crate::support::socks::{connect_to, greeting, open_session};
+use crate::support::socks::{connect_to, connect_to_name, greeting, open_session};
 use crate::support::{finish, session, wait_until};
 use crate::workers_possible;
 
@@ -128,7 +129,50 @@ fn assert_rests_for(server: &Server, duration: Duration) {
     let used = server.cpu_time() - cpu;
     assert!(used < duration / 100, "{used:?} of {duration:?} for waiting");
     let said = server.stderr().split_off(lines);
-    assert!(said.len() as u64 <= duration.as_secs() + 1, "{said:#?}");
+    let of_waiting = said.iter().filter(|line| line.contains("new clients wait")).count();
+    assert!((1..=duration.as_secs() as usize + 1).contains(&of_waiting), "{said:#?}");
+    assert!(said.len() <= 3 * of_waiting, "{said:#?}");
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn without_descriptors_nothing_around_seems_to_have_changed() {
+    let server = Server::start(&[]);
+    let baseline = server.baseline();
+    leave_descriptors(&server, 0);
+    // The server looks around now and then, and in vain.
+    server.wait_line("cannot list the addresses");
+    leave_descriptors(&server, 100);
+    let (client, target) = session(&server);
+    finish(client, &target);
+    let said = server.stderr();
+    assert!(!said.iter().any(|line| line.contains("have changed")), "{said:#?}");
+    baseline.assert_at_rest();
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn names_that_changed_while_descriptors_were_out_are_read_later() {
+    let mut hosts = NamedTempFile::new().expect("a temporary file");
+    let path = hosts.path().to_str().expect("a temporary path is UTF-8").to_owned();
+    let with_hosts = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    let wrapper = ["unshare", "--mount", "sh", "-c", with_hosts, &path];
+    let server = Server::start_under(&wrapper, &[], &[("RINGSOCKS_RESOLVER", "127.0.0.1:1")]);
+    let baseline = server.baseline();
+    let echo = Service::echo();
+    leave_descriptors(&server, 0);
+    server.wait_line("cannot list the addresses");
+    writeln!(hosts, "127.0.0.1 late.example").expect("room for a line");
+    server.wait_line("cannot read /etc/hosts");
+    leave_descriptors(&server, 100);
+    wait_until("the name is known", || {
+        let client = Peer::connect(server.address());
+        client.send(&greeting(&[0]));
+        client.expect(&[5, 0]);
+        client.send(&connect_to_name(b"late.example", echo.address().port()));
+        client.expect_reply().rep == 0
+    });
+    baseline.assert_at_rest();
 }
 
 #[test]

@@ -83,6 +83,12 @@ fn sessions(address: SocketAddr, count: usize) {
     });
 }
 
+/// Every line that it told to be lost, and no other, is in the counter.
+#[track_caller]
+fn assert_losses_counted(server: &Server) {
+    assert_eq!(server.counters()["access_dropped"], lost(server) as u64);
+}
+
 /// How many lines of the access log are lost, as far as it has been told.
 fn lost(server: &Server) -> usize {
     let told = |line: &String| {
@@ -109,6 +115,7 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     sessions(server.address(), 20);
     wait_until("lines are written again", || log.lines() == 20);
     assert_eq!(kept + lost(&server), 1000);
+    assert_losses_counted(&server);
     baseline.assert_at_rest();
 }
 
@@ -126,6 +133,7 @@ fn a_file_that_may_not_grow_costs_lines_that_are_counted_and_nothing_else() {
     let before = log.lines();
     sessions(server.address(), 20);
     wait_until("lines are written again", || log.lines() == before + 20);
+    assert_losses_counted(&server);
     baseline.assert_at_rest();
 }
 
@@ -176,6 +184,7 @@ fn a_stopped_reader_of_the_access_log_costs_lines_that_are_counted_and_nothing_e
         let read = fs::read_to_string(&read).expect("a file of lines");
         whole_lines(&read) + lost(&server) == SESSIONS + 1
     });
+    assert_losses_counted(&server);
     baseline.assert_at_rest();
 }
 
@@ -202,6 +211,7 @@ fn a_dead_pipe_costs_lines_that_are_counted_and_nothing_else() {
     let baseline = server.baseline();
     sessions(server.address(), 100);
     wait_until("every line is told to be lost", || lost(&server) == 100);
+    assert_losses_counted(&server);
     baseline.assert_at_rest();
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit().code(), Some(0));

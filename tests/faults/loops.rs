@@ -14,7 +14,8 @@ const LOCAL_V6: [&str; 3] = ["::1", "fd00::1", "2001:db8::7"];
 fn host() -> Netns {
     let host = Netns::new();
     for address in LOCAL.iter().chain(&LOCAL_V6).filter(|it| !["127.9.9.9", "::1"].contains(it)) {
-        host.run(&format!("ip address replace {address} dev lo"));
+        let prefix = if address.contains(':') { 128 } else { 32 };
+        host.add_address(&format!("{address}/{prefix}"), "lo");
     }
     host
 }
@@ -49,7 +50,7 @@ fn no_address_of_this_host_leads_back_to_our_own_listeners() {
         assert_denied(&server, &connect_to_name(b"localhost", 1082), "localhost");
 
         // The server learns of it when it gets there, if not before.
-        host.run("ip address add 198.51.100.9/32 dev lo");
+        host.add_address("198.51.100.9/32", "lo");
         let late = SocketAddr::from(([198, 51, 100, 9], 1082));
         assert_denied(&server, &connect_to(late), "an address that came later");
         let (client, target) = session(&server);

@@ -146,7 +146,8 @@ fn a_stranger_reaches_public_addresses_and_those_that_are_allowed() {
     const PUBLIC: [&str; 2] = ["93.184.215.14", "2606:2800:21f:cb07::1"];
     let lan = Lan::new();
     for (ip, via) in PUBLIC.iter().zip(["10.0.0.2", "fd00::2"]) {
-        lan.other.run(&format!("ip address add {ip} dev lo"));
+        let prefix = if ip.contains(':') { 128 } else { 32 };
+        lan.other.add_address(&format!("{ip}/{prefix}"), "lo");
         lan.gateway.run(&format!("ip route add {ip} via {via}"));
     }
     let by_default = start(&lan, &[]);

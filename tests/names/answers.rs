@@ -130,12 +130,14 @@ fn the_longest_name_is_asked_for_as_it_is() {
 fn questions_say_what_fits_into_a_datagram() {
     let nameserver = Nameserver::start();
     let server = nameserver.server(&[]);
+    let baseline = server.baseline();
     assert_refused(&server, "nobody.example", 4);
     let questions = nameserver.questions();
     assert_eq!(questions.len(), 2);
     for question in questions {
         assert!(question.edns.is_some_and(|size| (512..=1232).contains(&size)), "{question:?}");
     }
+    baseline.assert_at_rest();
 }
 
 #[test]

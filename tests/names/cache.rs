@@ -1,15 +1,17 @@
 //! What is asked once, and what is asked again.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::dns::message::{A, NXDOMAIN, Question, SERVFAIL};
+use crate::support::dns::message::{A, NXDOMAIN, SERVFAIL};
 use crate::support::dns::{Nameserver, Response};
 use crate::support::origin::{Origin, Service};
 use crate::support::peer::Peer;
-use crate::support::socks::request_name;
+use crate::support::server::Server;
+use crate::support::socks::{connect_to_name, greeting, request_name};
 use crate::{assert_reaches, assert_refused};
 
 /// Beyond a time to live of one second.
@@ -109,12 +111,14 @@ fn an_alias_holds_no_longer_than_the_least_of_its_chain() {
         }
     });
     let server = nameserver.server(&[]);
+    let baseline = server.baseline();
     assert_reaches(&server, "alias.example", &origin);
     assert_reaches(&server, "alias.example", &origin);
     thread::sleep(OVER_A_SECOND);
     assert_reaches(&server, "alias.example", &origin);
     let asked = nameserver.counts_for("alias.example");
     assert!(asked[0] >= 2, "{asked:?}");
+    baseline.assert_at_rest();
 }
 
 #[test]
@@ -149,6 +153,7 @@ fn a_failure_is_kept_for_a_moment() {
     let nameserver = Nameserver::start();
     nameserver.script_others(|question| question.failure(SERVFAIL));
     let server = nameserver.server(&[]);
+    let baseline = server.baseline();
     assert_refused(&server, "failing.example", 4);
     let asked = nameserver.heard().len();
     // A crowd behind it asks hardly more often.
@@ -161,52 +166,77 @@ fn a_failure_is_kept_for_a_moment() {
     let asked = nameserver.heard().len();
     assert_refused(&server, "failing.example", 4);
     assert!(nameserver.heard().len() > asked, "the failure was kept too long");
+    baseline.assert_at_rest();
 }
 
 #[test]
 fn thousands_of_names_and_long_answers_cost_bounded_memory() {
     const NAMES: usize = 4_000;
-    // As many addresses as fit into a datagram.
-    let crowded = |question: &Question| {
-        let addresses = (0..70).map(|last| Ipv4Addr::new(127, 0, 2, last));
-        let message = addresses.fold(question.answer(), |message, ip| {
-            message.address(&question.name, 3600, ip.into())
-        });
-        match question.kind {
-            A => message,
-            _ => question.answer().soa(3600, 3600),
-        }
-    };
+    const ADDRESSES: usize = 60;
     let nameserver = Nameserver::start();
-    nameserver.script_others(crowded);
+    nameserver.script_others(|question| match question.kind {
+        A => (0..ADDRESSES as u8).fold(question.answer(), |message, last| {
+            message.address(&question.name, 3600, [127, 0, 2, last].into())
+        }),
+        _ => question.answer().soa(3600, 3600),
+    });
     // No address of theirs is to be connected to.
     let server = nameserver.server(&[("RINGSOCKS_LISTEN_TARGETS", "public")]);
-    let baseline = server.baseline();
-    let next = AtomicUsize::new(0);
-    let ask_until = |last: usize| loop {
-        let n = next.fetch_add(1, Ordering::Relaxed);
-        if n >= last {
-            break;
-        }
-        assert_refused(&server, &long_name(n), 2);
-    };
-    let ask_many = |last: usize| {
-        next.store(last - NAMES, Ordering::Relaxed);
-        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| ask_until(last)))));
-        server.rss_anon()
-    };
-    let full = ask_many(NAMES);
-    let grown = ask_many(2 * NAMES).saturating_sub(full);
+    let grown = growth_by_more_names(&server, NAMES, 2);
     // Kept, their addresses alone would take as much.
-    let addresses = NAMES * 64 * size_of::<IpAddr>();
-    println!("{NAMES} names more: {grown} bytes, with addresses of {addresses}");
+    let addresses = NAMES * ADDRESSES * size_of::<IpAddr>();
     assert!(grown < addresses as u64 / 2, "{grown} bytes for {NAMES} names more");
     assert_eq!(nameserver.questions().len(), 4 * NAMES);
     assert_refused(&server, &long_name(0), 2);
     assert_eq!(nameserver.counts_for(&long_name(0)), [2, 2], "nothing was forgotten");
+}
+
+#[test]
+fn thousands_of_names_that_do_not_exist_cost_bounded_memory() {
+    const NAMES: usize = 11_000;
+    let nameserver = Nameserver::start();
+    let server = nameserver.server(&[]);
+    let grown = growth_by_more_names(&server, NAMES, 4);
+    // Kept, their letters alone would take as much.
+    let letters = NAMES * long_name(0).len();
+    assert!(grown < letters as u64, "{grown} bytes for {NAMES} names more");
+    assert_eq!(nameserver.questions().len(), 4 * NAMES);
+}
+
+/// What so many names more cost when as many are known: each is answered with this REP.
+#[track_caller]
+fn growth_by_more_names(server: &Server, names: usize, rep: u8) -> u64 {
+    let baseline = server.baseline();
+    ask_for_names(server, 0..names, rep);
+    let full = server.rss_anon();
+    ask_for_names(server, names..2 * names, rep);
+    let grown = server.rss_anon().saturating_sub(full);
     baseline.assert_at_rest();
+    grown
+}
+
+fn ask_for_names(server: &Server, names: Range<usize>, rep: u8) {
+    let next = AtomicUsize::new(names.start);
+    let ask = || loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        if n >= names.end {
+            break;
+        }
+        // From many addresses: one has too few ports for them all.
+        let source = Ipv4Addr::new(127, 4, (n / 256) as u8, (n % 256) as u8);
+        let client = Peer::connect_from((source, 0).into(), server.address());
+        let request = connect_to_name(long_name(n).as_bytes(), 80);
+        client.send(&[greeting(&[0]), request].concat());
+        client.expect(&[5, 0, 5, rep]);
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(ask);
+        }
+    });
 }
 
 fn long_name(n: usize) -> String {
-    format!("{n}.a-rather-long-name-to-be-remembered.example")
+    let label = "long".repeat(15);
+    format!("{n}.{label}.{label}.{label}.example")
 }

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::dns::message::{A, AAAA, CNAME, Message, Question, encoded, raw_record};
+use crate::support::dns::message::{
+    A, AAAA, CNAME, Message, NXDOMAIN, Question, SERVFAIL, encoded, raw_record,
+};
 use crate::support::dns::{Nameserver, Response};
 use crate::support::origin::Origin;
 use crate::support::random_bytes;
@@ -69,6 +71,12 @@ const NO_ANSWERS: &[(&str, Forgery)] = &[
         bytes
     }),
     ("two-questions", |it| changed(&forged(it), 5, |_| 2)),
+    ("other-class", |it| {
+        let class = forged(it).question_end() - 1;
+        changed(&forged(it), class, |_| 3)
+    }),
+    ("failure-of-another", |it| it.failure(SERVFAIL).id(!it.id).bytes()),
+    ("cut-answer-to-another", |it| it.answer().truncated().id(!it.id).bytes()),
     ("a-question", |it| changed(&forged(it), 2, |flags| flags & 0x7f)),
     ("a-notification", |it| changed(&forged(it), 2, |flags| flags | 0x20)),
     ("noise", |it| random_bytes(it.id.into(), 512)),
@@ -96,6 +104,8 @@ fn what_is_no_answer_is_passed_over() {
     trapped.trap.expect_nobody();
     let counters = server.counters();
     assert!(counters["names_strangers"] >= NO_ANSWERS.len() as u64, "{counters:?}");
+    // They were not asked again for it.
+    assert_eq!(nameserver.questions().len(), 2 * NO_ANSWERS.len());
     baseline.assert_at_rest();
 }
 
@@ -139,7 +149,7 @@ const BROKEN: &[(&str, Forgery)] = &[
         whole[..whole.len() - 1].to_vec()
     }),
     ("promises-more", |it| changed(&here(it), 6, |_| 0xff)),
-    ("other-class", |it| {
+    ("record-of-another-class", |it| {
         let mut record = raw_record(&[0xc0, 12], it.kind, 60, &[127, 0, 0, 1]);
         record[5] = 3;
         it.answer().raw_answer(record).bytes()
@@ -273,9 +283,62 @@ fn a_server_that_does_not_keep_letters_still_works() {
 }
 
 #[test]
+fn what_an_answer_says_of_other_names_is_not_kept() {
+    let origin = Origin::start();
+    let nameserver = Nameserver::start();
+    nameserver.script("mine.example", |question| {
+        here(question).address("bank.example", 60, [127, 0, 0, 1].into()).cname(
+            "shop.example",
+            60,
+            &question.name,
+        )
+    });
+    for name in ["bank.example", "shop.example"] {
+        nameserver.script(name, |question| question.failure(NXDOMAIN).soa(60, 60));
+    }
+    let server = nameserver.server(&[]);
+    let baseline = server.baseline();
+    assert_reaches(&server, "mine.example", &origin);
+    for name in ["bank.example", "shop.example"] {
+        assert_refused(&server, name, 4);
+        assert_eq!(nameserver.counts_for(name), [1, 1], "{name}");
+    }
+    baseline.assert_at_rest();
+}
+
+#[test]
+fn who_answers_late_and_wrongly_meets_nobody() {
+    let trapped = Trapped::new();
+    let nameserver = Nameserver::start();
+    let sockets = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    nameserver.script("late-lie.example", move |question| {
+        let (socket, lie, to) =
+            (sockets.try_clone().expect("a descriptor more"), forged(question), question.from);
+        thread::spawn(move || {
+            for _ in 0..20 {
+                thread::sleep(Duration::from_millis(10));
+                // The port may be closed by now.
+                let _ = socket.send_to(&lie.bytes(), to);
+            }
+        });
+        Response::from(here(question)).and(&forged(question))
+    });
+    let server = nameserver.server(&[]);
+    let baseline = server.baseline();
+    for _ in 0..20 {
+        assert_reaches(&server, "late-lie.example", &trapped.origin);
+        thread::sleep(Duration::from_millis(10));
+    }
+    trapped.trap.expect_nobody();
+    assert_eq!(nameserver.counts_for("late-lie.example"), [1, 1]);
+    baseline.assert_at_rest();
+}
+
+#[test]
 fn letters_are_mixed() {
     let nameserver = Nameserver::start();
     let server = nameserver.server(&[]);
+    let baseline = server.baseline();
     for n in 0..50 {
         assert_refused(&server, &format!("a-name-of-many-letters-{n}.example"), 4);
     }
@@ -292,12 +355,14 @@ fn letters_are_mixed() {
         .map(|it| it.name.chars().take(20).map(|letter| letter.is_ascii_uppercase()).collect())
         .collect();
     assert!(patterns.len() > 95, "{} patterns of 100", patterns.len());
+    baseline.assert_at_rest();
 }
 
 #[test]
 fn ids_and_ports_follow_no_pattern() {
     let nameserver = Nameserver::start();
     let server = nameserver.server(&[]);
+    let baseline = server.baseline();
     for n in 0..200 {
         assert_refused(&server, &format!("{n}.example"), 4);
     }
@@ -308,6 +373,7 @@ fn ids_and_ports_follow_no_pattern() {
     let ports: Vec<u16> = of_v4.map(|it| it.from.port()).collect();
     assert_without_pattern("ids", &ids);
     assert_without_pattern("ports", &ports);
+    baseline.assert_at_rest();
 }
 
 /// Few come twice, few follow each other, and they lie far apart.

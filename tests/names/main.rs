@@ -32,6 +32,7 @@
 //! | D14 | `names::chains::eight_aliases_are_asked_for_one_by_one_and_nine_are_not` |
 //! | D14 | `names::chains::aliases_in_a_circle_are_given_up` |
 //! | D15 | `names::cache::thousands_of_names_and_long_answers_cost_bounded_memory` |
+//! | D15 | `names::cache::thousands_of_names_that_do_not_exist_cost_bounded_memory` |
 //! | D15 | `ringsocks::dns::cache::tests::a_million_names_leave_what_is_used_and_a_bounded_rest` |
 
 mod answers;

@@ -134,8 +134,10 @@ fn a_server_that_knows_there_is_nothing_is_believed() {
     let (first, second) = (Nameserver::start(), helpful());
     first.script_others(|question| question.failure(NXDOMAIN).soa(60, 60));
     let server = server_asking(&[first.address(), second.address()], &[]);
+    let baseline = server.baseline();
     assert_refused(&server, "a.example", 4);
     assert_eq!(second.questions().len(), 0);
+    baseline.assert_at_rest();
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Answers that do not fit into a datagram.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use crate::support::dns::message::{Message, Question};
+use crate::support::dns::message::{Message, NXDOMAIN, Question};
 use crate::support::dns::{Nameserver, Response, server_asking};
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, Service};
+use crate::support::peer::Peer;
 use crate::support::socks::request_name;
 use crate::{assert_all_refused, assert_reaches, assert_refused};
 
@@ -48,7 +50,9 @@ fn addresses_of_a_truncated_answer_are_not_believed() {
         true => here(question),
     });
     let server = nameserver.server(&[]);
+    let baseline = server.baseline();
     assert_reaches(&server, "long.example", &origin);
+    baseline.assert_at_rest();
 }
 
 #[test]
@@ -169,6 +173,57 @@ fn what_a_stream_says_is_checked_too() {
         assert_refused(&server, &format!("{name}.example"), 4);
     }
     baseline.assert_at_rest();
+}
+
+#[test]
+fn a_hundred_long_answers_at_once_arrive() {
+    let echo = Service::echo();
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|question| match question.over_tcp {
+        false => question.answer().truncated().into(),
+        true => Response::from(here(question)).after(Duration::from_millis(20)),
+    });
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "25s")]);
+    let baseline = server.baseline();
+    let port = echo.address().port();
+    let clients: Vec<Peer> = (0..100)
+        .map(|n| request_name(server.address(), &format!("long-{n}.example"), port))
+        .collect();
+    for client in &clients {
+        client.expect_granted();
+    }
+    drop(clients);
+    baseline.assert_at_rest();
+}
+
+#[test]
+fn streams_that_stall_make_room_for_others() {
+    let origin = Origin::start();
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|question| match question.over_tcp {
+        false => question.answer().truncated().into(),
+        true => Response::from(here(question)).stalling_after(1),
+    });
+    truncated(&nameserver, "quick.example", |question| here(question).into());
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "25s")]);
+    let baseline = server.baseline();
+    // More than there may be streams.
+    let slow: Vec<Peer> =
+        (0..10).map(|n| request_name(server.address(), &format!("slow-{n}.example"), 80)).collect();
+    nameserver.wait_for_question("slow-9.example");
+    assert_reaches(&server, "quick.example", &origin);
+    assert_eq!(server.counters()["resolving"], 10, "it waited with the slow ones");
+    truncated_no_more(&nameserver);
+    for client in &slow {
+        client.expect_refused(4);
+    }
+    drop(slow);
+    baseline.assert_at_rest();
+}
+
+/// What is asked from now on has a short answer: there is nothing.
+fn truncated_no_more(nameserver: &Nameserver) {
+    nameserver.script_others(|question| question.failure(NXDOMAIN).soa(60, 60));
 }
 
 #[test]

@@ -22,10 +22,8 @@ impl Lan {
         for (host, v4, v6) in
             [(&lan.gateway, GATEWAY_V4, GATEWAY_V6), (&lan.other, OTHER_V4, OTHER_V6)]
         {
-            host.run(&format!(
-                "ip address add {v4}/24 dev cable
-                 ip address add {v6}/64 dev cable nodad"
-            ));
+            host.add_address(&format!("{v4}/24"), "cable");
+            host.add_address(&format!("{v6}/64"), "cable");
         }
         lan
     }

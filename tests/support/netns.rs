@@ -51,6 +51,22 @@ impl Netns {
         done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     }
 
+    /// Gives a device an address, such as `10.0.0.1/24`, and waits until it may be used: for IPv6
+    /// the kernel sees to that later.
+    #[track_caller]
+    pub fn add_address(&self, address: &str, device: &str) {
+        let (ip, _) = address.split_once('/').expect("an address with its network");
+        let without_detection = if ip.contains(':') { "nodad" } else { "" };
+        self.run(&format!(
+            "ip address replace {address} dev {device} {without_detection}
+             for _ in $(seq 500); do
+                 ! ip route get {ip} | grep -q ^local || exit 0
+                 sleep 0.02
+             done
+             exit 1"
+        ));
+    }
+
     /// A cable between two namespaces: the interface `name` at both of its ends.
     #[track_caller]
     pub fn link(&self, other: &Netns, name: &str) {

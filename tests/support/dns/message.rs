@@ -160,6 +160,11 @@ impl Message {
         self
     }
 
+    /// Where the question ends in its bytes.
+    pub fn question_end(&self) -> usize {
+        HEADER_LEN + encoded(&self.name).len() + 4
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let count = |of: &[Vec<u8>]| u16::try_from(of.len()).expect("at most 65,535 records");
         let counts = [1, count(&self.answers), count(&self.authority), 0];
