@@ -1,12 +1,13 @@
 //! How names are asked for: whom, how often, and how hard that is to guess.
 
 use std::collections::HashSet;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::nameserver::{A, AAAA, Nameserver, Say, at_once};
-use crate::support::origin::Origin;
+use crate::support::origin::{DeafTarget, Origin};
 use crate::support::server::Server;
 use crate::support::wait_until;
 use crate::{asking, rep, server_asking};
@@ -245,4 +246,26 @@ fn the_system_resolver_is_there_for_who_wants_it() {
     assert_eq!(counters["names_asked"], 0, "our own is not asked");
     // Its threads keep what the C library opened.
     server.wait_counter("open", 0);
+}
+
+/// Where somebody always waits for the other family, they must see it all the same when a name
+/// moves.
+#[test]
+fn a_family_that_never_answers_does_not_keep_the_others_addresses() {
+    let nameserver = Nameserver::start(|asked| match asked.kind {
+        A => vec![at_once(asked.addresses(&[HERE], 1))],
+        _ => Vec::new(),
+    });
+    let env = [("RINGSOCKS_WORKERS", "1"), ("RINGSOCKS_TIMEOUT_RESOLVE", "2s")];
+    let server = server_asking(&[&nameserver], &env);
+    let deaf = DeafTarget::start();
+    let mut waits = asking(&server, "half.example", deaf.port());
+    let questions = || nameserver.asked().iter().filter(|it| it.kind == A).count();
+    wait_until("the address is asked for again", || {
+        let next = asking(&server, "half.example", deaf.port());
+        server.wait_counters("it waits", |counters| counters["connecting"] == 2);
+        drop(mem::replace(&mut waits, next));
+        server.wait_counters("it is alone", |counters| counters["connecting"] == 1);
+        questions() >= 3
+    });
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::nameserver::{A, Asked, Nameserver, Say, at_once};
 use crate::support::netns::Netns;
-use crate::support::origin::{ClosedPort, Origin};
+use crate::support::origin::{ClosedPort, DeafTarget, Origin};
 use crate::support::server::Server;
 use crate::{asking, rep, server_asking};
 
@@ -226,6 +226,29 @@ fn v6_only() -> Origin {
             return origin;
         }
     }
+}
+
+/// With as many sessions as that, none has two attempts at a time; yet no dead address costs one
+/// its target.
+#[test]
+fn where_there_is_no_room_beside_it_a_deaf_address_gives_way() {
+    const DEAF: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 0, 8));
+    let origin = Origin::start();
+    let deaf = Origin::try_start_at(SocketAddr::new(DEAF, origin.port()));
+    let _deaf =
+        DeafTarget::instead_of(deaf.expect("a port of ours"), SocketAddr::new(DEAF, origin.port()));
+    let nameserver = Nameserver::start(|asked| vec![at_once(asked.addresses(&[DEAF, V4], 60))]);
+    let env = [("RINGSOCKS_LIMIT_SESSIONS", "2"), ("RINGSOCKS_TIMEOUT_CONNECT", "1h")];
+    let server = server_asking(&[&nameserver], &env);
+    let baseline = server.baseline();
+    let start = Instant::now();
+    let client = asking(&server, "deaf-first.example", origin.port());
+    client.expect_granted();
+    assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+    let target = origin.accept();
+    assert_eq!(server.fds(), baseline.fds() + 2);
+    drop((client, target));
+    baseline.assert_at_rest();
 }
 
 /// How many packets the rule for this address has counted.
