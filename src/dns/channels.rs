@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use slab::Slab;
@@ -27,7 +27,7 @@ pub enum Transport {
 pub(super) struct Channel {
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
-    pub(super) asked: HashMap<u16, Asked>,
+    pub(super) asked: BTreeMap<u16, Asked>,
     /// What came over it that was no answer to any question.
     pub(super) strangers: u32,
     /// What has arrived of a message, with the length before it.
@@ -59,7 +59,7 @@ pub const CHANNELS_MAX: usize = 64;
 impl Channels {
     /// One of so many may be a stream.
     const TCP_PART: usize = 4;
-    /// A port that has been used that often is known to too many.
+    /// A port that has been used that often is known to too many, if there are others.
     const USES_MAX: u32 = 1000;
 
     /// None yet, and never more than `max`.
@@ -76,37 +76,57 @@ impl Channels {
         self.open.len()
     }
 
-    /// A new channel, if there may be one more.
-    pub(super) fn open(&mut self, server: SocketAddr, transport: Transport) -> Option<ChannelId> {
-        let is_full = match transport {
-            Transport::Udp => self.open.len() - self.tcp >= self.max - self.max / Self::TCP_PART,
-            Transport::Tcp => self.tcp >= self.max / Self::TCP_PART,
-        };
-        if is_full {
-            return None;
+    /// The ids of those to a server that is not `kept`.
+    pub(super) fn to_others(&self, kept: impl Fn(SocketAddr) -> bool) -> Vec<ChannelId> {
+        let others = self.open.iter().filter(|(_, channel)| !kept(channel.server));
+        others.map(|(slot, channel)| ChannelId { slot, generation: channel.generation }).collect()
+    }
+
+    /// Whether one more may be opened to a server, one of so many.
+    pub(super) fn has_room(
+        &self,
+        server: SocketAddr,
+        transport: Transport,
+        servers: usize,
+    ) -> bool {
+        let tcp_max = self.max / Self::TCP_PART;
+        let udp_max = self.max - tcp_max;
+        if transport == Transport::Tcp {
+            return self.tcp < tcp_max;
         }
+        let to_it = self
+            .open
+            .iter()
+            .filter(|(_, channel)| (channel.server, channel.transport) == (server, Transport::Udp));
+        // A silent server must not keep us from asking another.
+        let share = (udp_max / servers.max(1)).max(1);
+        to_it.count() < share && self.open.len() - self.tcp < udp_max
+    }
+
+    /// A new channel, for which there is [room](Self::has_room).
+    pub(super) fn open(&mut self, server: SocketAddr, transport: Transport) -> ChannelId {
         self.tcp += usize::from(transport == Transport::Tcp);
         self.generation = self.generation.wrapping_add(1);
         let channel = Channel {
             server,
             transport,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             strangers: 0,
             inbound: Vec::new(),
             generation: self.generation,
             uses: 0,
         };
-        Some(ChannelId { slot: self.open.insert(channel), generation: self.generation })
+        ChannelId { slot: self.open.insert(channel), generation: self.generation }
     }
 
-    /// The least busy of the channels to `server` that datagrams may share.
+    /// The best of the channels to `server` for one more datagram: little used, and not busy.
     pub(super) fn share(&self, server: SocketAddr) -> Option<ChannelId> {
-        let fits = |channel: &Channel| {
-            let is_to = channel.server == server && channel.transport == Transport::Udp;
-            is_to && channel.uses < Self::USES_MAX
-        };
-        let candidates = self.open.iter().filter(|(_, channel)| fits(channel));
-        let (slot, channel) = candidates.min_by_key(|(_, channel)| channel.asked.len())?;
+        let candidates = self
+            .open
+            .iter()
+            .filter(|(_, channel)| (channel.server, channel.transport) == (server, Transport::Udp));
+        let (slot, channel) = candidates
+            .min_by_key(|(_, channel)| (channel.uses >= Self::USES_MAX, channel.asked.len()))?;
         Some(ChannelId { slot, generation: channel.generation })
     }
 

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -17,11 +18,18 @@ pub(super) struct Lookup {
     /// By [`Family`].
     pub(super) parts: [Part; 2],
     pub(super) preferred: Family,
-    /// Some may have left: see `live`.
-    pub(super) waiters: Vec<Token>,
-    pub(super) live: usize,
+    /// The first to run out of time first. Some may have left: see `live`.
+    waiters: VecDeque<Waiter>,
+    live: usize,
+    /// The last of theirs.
     pub(super) deadline: Instant,
     pub(super) handed_over: HandedOver,
+}
+
+/// Somebody who waits, and until when.
+struct Waiter {
+    token: Token,
+    deadline: Instant,
 }
 
 /// What of a lookup its waiters have been told.
@@ -55,13 +63,24 @@ pub(super) struct Query {
     pub(super) edns: bool,
     /// Whether letters must come back as they were sent.
     pub(super) is_exact: bool,
-    pub(super) transport: Transport,
+    /// Who is to be asked over a stream, for it has more to say than fits into a datagram, or
+    /// forgers are at work.
+    pub(super) stream: Option<SocketAddr>,
     /// Whom it was sent to since they were all asked.
     pub(super) asked: Vec<SocketAddr>,
     /// Where it is on its way: an answer to an earlier try is as good as any.
     pub(super) sent: Vec<Sent>,
-    pub(super) sent_at: Instant,
+    /// The last time that it was sent, unless we know already what came of it.
+    pub(super) last_try: Option<Try>,
     pub(super) retry_at: Instant,
+}
+
+/// Whom a query was sent to, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Try {
+    pub(super) server: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) at: Instant,
 }
 
 /// A question on a channel.
@@ -77,6 +96,29 @@ impl Lookup {
     /// "Resolution Delay" (RFC 8305 section 8).
     pub(super) const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
+    pub(super) fn new(
+        name: Box<str>,
+        serial: u64,
+        known: [Option<Findings>; 2],
+        preferred: Family,
+        now: Instant,
+    ) -> Lookup {
+        let part = |known: Option<Findings>| match known {
+            Some(findings) => Part::Done(findings),
+            None => Part::Open(Query::new(name.clone(), now)),
+        };
+        Lookup {
+            parts: known.map(part),
+            name: name.clone(),
+            serial,
+            preferred,
+            waiters: VecDeque::new(),
+            live: 0,
+            deadline: now,
+            handed_over: HandedOver::Nothing,
+        }
+    }
+
     /// When something has to be done, if nothing happens before.
     pub(super) fn wake_at(&self) -> Instant {
         let retries = self.parts.iter().filter_map(|part| match part {
@@ -87,7 +129,8 @@ impl Lookup {
             HandedOver::Held(until) => Some(until),
             HandedOver::Nothing | HandedOver::Part(_) => None,
         };
-        retries.chain(held).fold(self.deadline, Instant::min)
+        let leaves = self.waiters.front().map(|waiter| waiter.deadline);
+        retries.chain(held).chain(leaves).fold(self.deadline, Instant::min)
     }
 
     pub(super) fn query(&mut self, family: Family) -> Option<&mut Query> {
@@ -151,7 +194,8 @@ impl Lookup {
         }
     }
 
-    fn last_answer(&self) -> Answer {
+    /// What is told at the end, or to somebody who cannot wait for it.
+    pub(super) fn last_answer(&self) -> Answer {
         if let HandedOver::Part(family) = self.handed_over {
             return Answer::Addresses { addresses: self.addresses(family.other()), more: false };
         }
@@ -159,9 +203,15 @@ impl Lookup {
         merge(self.preferred, findings.map(|it| it.unwrap_or(Err(Failure::TimedOut))))
     }
 
+    /// Everyone who waits, and some who have left.
+    pub(super) fn waiters(&self) -> impl Iterator<Item = Token> {
+        self.waiters.iter().map(|waiter| waiter.token)
+    }
+
     /// Adds somebody who waits, until `deadline` at most.
-    pub(super) fn join(&mut self, waiter: Token, deadline: Instant) {
-        self.waiters.push(waiter);
+    pub(super) fn join(&mut self, token: Token, deadline: Instant) {
+        let place = self.waiters.partition_point(|waiter| waiter.deadline <= deadline);
+        self.waiters.insert(place, Waiter { token, deadline });
         self.live += 1;
         self.deadline = self.deadline.max(deadline);
     }
@@ -170,16 +220,39 @@ impl Lookup {
     pub(super) fn leave(&mut self, waits: impl Fn(&Token) -> bool) {
         self.live -= 1;
         if self.waiters.len() > 2 * self.live + 16 {
-            self.waiters.retain(waits);
+            self.waiters.retain(|waiter| waits(&waiter.token));
         }
+    }
+
+    /// Takes out one whose time is over; `waits` knows who has not left before.
+    pub(super) fn dismiss(
+        &mut self,
+        now: Instant,
+        waits: impl Fn(&Token) -> bool,
+    ) -> Option<Token> {
+        while self.waiters.front().is_some_and(|waiter| waiter.deadline <= now) {
+            let Waiter { token, .. } = self.waiters.pop_front()?;
+            if waits(&token) {
+                self.live -= 1;
+                return Some(token);
+            }
+        }
+        None
+    }
+
+    /// Whether everyone has left.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.live == 0
     }
 }
 
 impl Query {
     /// The wait for the first answer; each round over all servers doubles it.
     const PATIENCE: Duration = Duration::from_secs(1);
-    /// The rounds that double it.
-    const DOUBLINGS_MAX: u32 = 3;
+    /// The rounds that double it: who comes late must see it asked again in the time it has.
+    const DOUBLINGS_MAX: u32 = 2;
+    /// The wait for an answer over a stream, which takes two round trips at the least.
+    const STREAM_PATIENCE: Duration = Duration::from_secs(3);
 
     pub(super) fn new(name: Box<str>, now: Instant) -> Query {
         Query {
@@ -190,10 +263,10 @@ impl Query {
             failures: 0,
             edns: true,
             is_exact: true,
-            transport: Transport::Udp,
+            stream: None,
             asked: Vec::new(),
             sent: Vec::new(),
-            sent_at: now,
+            last_try: None,
             retry_at: now,
         }
     }
@@ -204,8 +277,37 @@ impl Query {
         *self = Query { links, ttl, ..Query::new(name, now) };
     }
 
+    /// It is sent to one of so many servers.
+    pub(super) fn begin_try(
+        &mut self,
+        server: SocketAddr,
+        transport: Transport,
+        servers: usize,
+        now: Instant,
+    ) {
+        self.last_try = Some(Try { server, transport, at: now });
+        self.retry_at = now + self.patience(transport, servers);
+        if !self.asked.contains(&server) {
+            self.asked.push(server);
+        }
+    }
+
+    /// It was not sent after all, for want of a way: there is another chance at `retry_at`.
+    pub(super) fn put_off(&mut self, retry_at: Instant) {
+        self.last_try = None;
+        self.retry_at = retry_at;
+    }
+
+    /// This server may be asked though it was.
+    pub(super) fn ask_again(&mut self, server: SocketAddr) {
+        self.asked.retain(|it| *it != server);
+    }
+
     /// How long to wait for an answer to the try that has just been sent.
-    pub(super) fn patience(&self, servers: usize) -> Duration {
+    fn patience(&self, transport: Transport, servers: usize) -> Duration {
+        if transport == Transport::Tcp {
+            return Self::STREAM_PATIENCE;
+        }
         let round = self.tries / servers.max(1) as u32;
         Self::PATIENCE * (1 << round.min(Self::DOUBLINGS_MAX))
     }

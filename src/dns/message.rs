@@ -137,6 +137,8 @@ pub enum Reply {
     Addresses {
         /// In the answer's order, each once, in canonical form, at least one.
         addresses: Vec<IpAddr>,
+        /// How many aliases were followed to them.
+        links: u8,
         /// Seconds they hold.
         ttl: u32,
     },

@@ -27,17 +27,20 @@ impl Servers {
         self.0.iter().map(|server| &server.address).eq(addresses)
     }
 
-    /// Whom to ask next who has asked these `before`: each in turn, those that are avoided last.
-    /// `None`: there is nobody else.
-    pub(super) fn choose(&self, before: &[SocketAddr], now: Instant) -> Option<SocketAddr> {
+    /// Whom to ask next: each in turn, those that are avoided last. Once all are among those
+    /// `asked`, that starts again.
+    pub(super) fn next(&self, asked: &mut Vec<SocketAddr>, now: Instant) -> SocketAddr {
+        if self.0.iter().all(|server| asked.contains(&server.address)) {
+            asked.clear();
+        }
         let is_avoided = |server: &Server| server.avoided_until.is_some_and(|until| until > now);
-        let left = self.0.iter().filter(|server| !before.contains(&server.address));
-        left.min_by_key(|server| is_avoided(server)).map(|server| server.address)
+        let left = self.0.iter().filter(|server| !asked.contains(&server.address));
+        let next = left.min_by_key(|server| is_avoided(server));
+        next.unwrap_or(&self.0[0]).address
     }
 
-    /// Whom to ask first.
-    pub(super) fn first(&self, now: Instant) -> SocketAddr {
-        self.choose(&[], now).unwrap_or(self.0[0].address)
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|server| server.address == address)
     }
 
     /// A server has answered.
@@ -74,19 +77,20 @@ mod tests {
         let now = Instant::now();
         let turns = |servers: &Servers, now| -> Vec<usize> {
             let mut before = Vec::new();
-            while let Some(next) = servers.choose(&before, now) {
+            let mut turn = || {
+                let next = servers.next(&mut before, now);
                 before.push(next);
-            }
-            let place = |it| addresses.iter().position(|address| address == it).unwrap();
-            before.iter().map(place).collect()
+                addresses.iter().position(|address| *address == next).unwrap()
+            };
+            (0..4).map(|_| turn()).collect()
         };
-        assert_eq!(turns(&servers, now), [0, 1, 2]);
+        assert_eq!(turns(&servers, now), [0, 1, 2, 0]);
         servers.blame(addresses[0], now, now);
-        assert_eq!(turns(&servers, now), [1, 2, 0]);
-        assert_eq!(turns(&servers, now + Servers::AVOIDED), [0, 1, 2]);
+        assert_eq!(turns(&servers, now), [1, 2, 0, 1]);
+        assert_eq!(turns(&servers, now + Servers::AVOIDED), [0, 1, 2, 0]);
         servers.praise(addresses[0], now);
-        assert_eq!(turns(&servers, now), [0, 1, 2]);
+        assert_eq!(turns(&servers, now), [0, 1, 2, 0]);
         servers.blame(addresses[0], now - Duration::from_secs(1), now);
-        assert_eq!(turns(&servers, now), [0, 1, 2]);
+        assert_eq!(turns(&servers, now), [0, 1, 2, 0]);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Resolver;
 use crate::dns::Sources;
+use crate::outcome::is_exhaustion;
 use crate::policy::Host;
 use crate::process::Error;
 use crate::sys;
@@ -25,6 +26,8 @@ struct Watched {
     path: &'static str,
     stamp: Option<Stamp>,
     text: Vec<u8>,
+    /// As it was when it could not be read, which has been told.
+    unread: Option<Stamp>,
 }
 
 /// What is another when a file was written to, or another took its name.
@@ -46,7 +49,8 @@ impl Surroundings {
         let mut hosts = Watched::new("/etc/hosts");
         resolv_conf.look();
         hosts.look();
-        let sources = sources(&resolver, &resolv_conf, &hosts).into();
+        let prefers_v6 = has_v6_route().unwrap_or(false);
+        let sources = sources(&resolver, &resolv_conf, &hosts, prefers_v6).into();
         let host = Host { listeners, addresses }.into();
         Ok(Surroundings { resolver, resolv_conf, hosts, sources, host })
     }
@@ -68,10 +72,11 @@ impl Surroundings {
 
     fn look_at_files(&mut self) -> bool {
         let read = self.resolv_conf.look() | self.hosts.look();
-        if !read && self.sources.prefers_v6 == has_v6_route() {
+        let prefers_v6 = has_v6_route().unwrap_or(self.sources.prefers_v6);
+        if !read && self.sources.prefers_v6 == prefers_v6 {
             return false;
         }
-        let sources = sources(&self.resolver, &self.resolv_conf, &self.hosts);
+        let sources = sources(&self.resolver, &self.resolv_conf, &self.hosts, prefers_v6);
         let changed = *self.sources != sources;
         if changed {
             self.sources = sources.into();
@@ -100,7 +105,7 @@ impl Surroundings {
 
 impl Watched {
     fn new(path: &'static str) -> Watched {
-        Watched { path, stamp: None, text: Vec::new() }
+        Watched { path, stamp: None, text: Vec::new(), unread: None }
     }
 
     /// Reads it if it has changed since it was last read.
@@ -117,8 +122,9 @@ impl Watched {
                 true
             }
             Err(error) => {
-                log::warn!("cannot read {}: {error}", self.path);
-                self.stamp = Some(stamp);
+                if self.unread.replace(stamp) != Some(stamp) {
+                    log::warn!("cannot read {}: {error}", self.path);
+                }
                 false
             }
         }
@@ -144,20 +150,28 @@ fn read(path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn sources(resolver: &Resolver, resolv_conf: &Watched, hosts: &Watched) -> Sources {
+fn sources(
+    resolver: &Resolver,
+    resolv_conf: &Watched,
+    hosts: &Watched,
+    prefers_v6: bool,
+) -> Sources {
     let servers = match resolver {
         Resolver::Servers(servers) => servers.clone(),
         Resolver::ResolvConf | Resolver::System => {
             Sources::servers_in(&resolv_conf.text, sys::interface_index)
         }
     };
-    Sources::new(servers, &hosts.text, has_v6_route())
+    Sources::new(servers, &hosts.text, prefers_v6)
 }
 
 /// Whether there is a way to the IPv6 Internet: connecting a datagram socket asks the routes and
-/// sends nothing.
-fn has_v6_route() -> bool {
+/// sends nothing. `None`: there is nothing left to ask with.
+fn has_v6_route() -> Option<bool> {
     const SOMEWHERE: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0));
-    socket.and_then(|socket| socket.connect((SOMEWHERE, 9))).is_ok()
+    match socket.and_then(|socket| socket.connect((SOMEWHERE, 9))) {
+        Err(error) if is_exhaustion(&error) => None,
+        connected => Some(connected.is_ok()),
+    }
 }

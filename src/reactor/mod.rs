@@ -264,7 +264,7 @@ impl Reactor {
                 Mail::Surroundings(host, sources) => {
                     self.cx.host = host;
                     if let Resolver::Own(names) = &mut self.cx.net.resolver {
-                        names.use_sources(sources);
+                        names.use_sources(sources, self.cx.now);
                     }
                 }
                 Mail::Released => {

@@ -85,8 +85,9 @@ impl Names {
         self.resolver.forget(waiter);
     }
 
-    pub(super) fn use_sources(&mut self, sources: Arc<Sources>) {
-        self.resolver.use_sources(sources);
+    pub(super) fn use_sources(&mut self, sources: Arc<Sources>, now: Instant) {
+        self.resolver.use_sources(sources, now);
+        self.act(now);
     }
 
     pub(super) fn poll_answer(&mut self) -> Option<(Token, Answer)> {

@@ -76,10 +76,13 @@ fn a_server_without_edns_is_asked_without() {
         })]
     });
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     asking(&server, "old.example", origin.port()).expect_granted();
     let sizes: Vec<_> = nameserver.asked().iter().filter_map(|it| it.edns).collect();
     assert!(!sizes.is_empty() && sizes.iter().all(|size| *size == 1232), "{sizes:?}");
+    drop(origin);
+    baseline.assert_restored();
 }
 
 #[test]
@@ -144,8 +147,11 @@ fn a_server_that_changes_letters_is_believed_when_it_insists() {
         })]
     });
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     asking(&server, "a-rather-long-name-for-mixing.example", origin.port()).expect_granted();
+    drop(origin);
+    baseline.assert_restored();
 }
 
 #[test]
@@ -255,6 +261,7 @@ fn nobody_else_can_answer() {
     let nameserver =
         Nameserver::start(|asked| vec![Say::Message(Duration::from_millis(600), right(asked))]);
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     let clients: Vec<_> = (0..4)
         .map(|number| asking(&server, &format!("wanted{number}.example"), origin.port()))
@@ -280,6 +287,7 @@ fn nobody_else_can_answer() {
         client.expect_granted();
         drop(origin.accept());
     }
+    baseline.assert_restored();
 }
 
 #[test]

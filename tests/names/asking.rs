@@ -17,6 +17,7 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 fn both_families_are_asked_for_apart_over_one_port() {
     let nameserver = Nameserver::with(&["127.0.0.1"]);
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     asking(&server, "both.example", origin.port()).expect_granted();
     let asked = nameserver.asked();
@@ -25,6 +26,8 @@ fn both_families_are_asked_for_apart_over_one_port() {
     assert_eq!(asked.len(), 2);
     assert_eq!(asked[0].from, asked[1].from);
     assert_ne!(asked[0].id, asked[1].id);
+    drop(origin);
+    baseline.assert_restored();
 }
 
 #[test]
@@ -32,6 +35,7 @@ fn ports_ids_and_letters_cannot_be_guessed() {
     const NAMES: usize = 200;
     let nameserver = Nameserver::with(&["127.0.0.1"]);
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     for number in 0..NAMES {
         let name = format!("name{number}.with.letters.enough.example");
@@ -57,6 +61,7 @@ fn ports_ids_and_letters_cannot_be_guessed() {
     let capitals = mixed.flat_map(|it| it.chars()).filter(char::is_ascii_uppercase).count();
     let letters: usize = asked.iter().map(|it| it.name.matches(char::is_alphabetic).count()).sum();
     assert!((letters * 4 / 10..letters * 6 / 10).contains(&capitals), "{capitals} of {letters}");
+    baseline.assert_restored();
 }
 
 #[test]
@@ -90,6 +95,7 @@ fn what_is_known_is_not_asked_for_again_until_its_time_is_over() {
         })]
     });
     let server = server_asking(&[&nameserver], &[("RINGSOCKS_WORKERS", "1")]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     let ask = |name: &str| {
         asking(&server, name, origin.port()).expect_granted();
@@ -110,6 +116,7 @@ fn what_is_known_is_not_asked_for_again_until_its_time_is_over() {
     let before = count("short.example", A);
     ask("short.example");
     assert_eq!((count("short.example", A), count("short.example", AAAA)), (before + 1, 1));
+    baseline.assert_restored();
 }
 
 #[test]
@@ -119,6 +126,7 @@ fn what_is_not_there_is_kept_as_long_as_it_says() {
         vec![at_once(asked.reply().rcode(3).soa(ttl).bytes())]
     });
     let server = server_asking(&[&nameserver], &[("RINGSOCKS_WORKERS", "1")]);
+    let baseline = server.baseline();
     for _ in 0..3 {
         assert_eq!(rep(&server, "long.example", 80), 4);
     }
@@ -128,6 +136,7 @@ fn what_is_not_there_is_kept_as_long_as_it_says() {
     wait_until("a second is over", || asked.elapsed() > Duration::from_millis(1100));
     assert_eq!(rep(&server, "short.example", 80), 4);
     assert_eq!(nameserver.count("short.example"), 4);
+    baseline.assert_restored();
 }
 
 #[test]
@@ -196,11 +205,14 @@ fn a_late_answer_counts_as_well() {
         vec![Say::Message(Duration::from_millis(1500), asked.addresses(&[HERE], 60))]
     });
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     let client = asking(&server, "late.example", origin.port());
     client.expect_granted();
     // The question was sent twice by then, and the answer to the first was good enough.
     assert!(server.counters()["names_retries"] >= 1);
+    drop((client, origin));
+    baseline.assert_restored();
 }
 
 #[test]

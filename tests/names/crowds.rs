@@ -134,3 +134,43 @@ fn ask_for_many(server: &Server, tag: &str, names: usize) {
         }
     });
 }
+
+#[test]
+fn names_that_do_not_exist_do_not_fill_the_memory() {
+    /// More than the cache holds.
+    const NAMES: usize = 11_000;
+    let nameserver =
+        Nameserver::start(|asked| vec![at_once(asked.reply().rcode(3).soa(300).bytes())]);
+    let server = server_asking(&[&nameserver], &[("RINGSOCKS_WORKERS", "1")]);
+    let baseline = server.baseline();
+    ask_for_nothing(&server, "first", NAMES);
+    let full = server.rss_anon();
+    ask_for_nothing(&server, "second", NAMES);
+    let grown = server.rss_anon().saturating_sub(full);
+    // Kept, they would take more than that for their letters alone.
+    assert!(grown < NAMES as u64 * 200, "{grown} bytes for {NAMES} names more");
+    assert_eq!(server.counters()["names_asked"], 2 * NAMES as u64);
+    baseline.assert_at_rest();
+}
+
+/// Names of 200 letters that nobody has asked for before; each is answered 04.
+fn ask_for_nothing(server: &Server, tag: &str, names: usize) {
+    const THREADS: usize = 4;
+    let (filler, rest) = ("random".repeat(10), "names.example");
+    thread::scope(|scope| {
+        for part in 0..THREADS {
+            let (filler, rest) = (&filler, &rest);
+            scope.spawn(move || {
+                for number in 0..names / THREADS {
+                    let [.., high, low] = (number as u32 / 100).to_be_bytes();
+                    let source = SocketAddr::from(([127, 4 + part as u8, high, low.max(1)], 0));
+                    let client = Peer::connect_from(source, server.address());
+                    let name = format!("{tag}{part}-{number}.{filler}.{filler}.{filler}.{rest}");
+                    let request = connect_to_name(name.as_bytes(), 80);
+                    client.send(&[greeting(&[0]), request].concat());
+                    client.expect(&[5, 0, 5, 4]);
+                }
+            });
+        }
+    });
+}

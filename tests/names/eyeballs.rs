@@ -63,9 +63,12 @@ fn v6_waits_for_nobody() {
     host().enter(|| {
         let nameserver = apart(nothing, here);
         let server = server_asking(&[&nameserver], &[("RINGSOCKS_TIMEOUT_RESOLVE", "1h")]);
+        let baseline = server.baseline();
         let origin = Origin::start_on(V6);
         let client = asking(&server, "slow-v4.example", origin.port());
         assert!(client.expect_granted().is_ipv6());
+        drop((client, origin));
+        baseline.assert_restored();
     });
 }
 

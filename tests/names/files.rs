@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::nameserver::Nameserver;
+use crate::nameserver::{Nameserver, at_once};
 use crate::support::PATIENCE;
 use crate::support::origin::Origin;
 use crate::support::server::{Server, binary};
@@ -18,6 +18,7 @@ use crate::{asking, rep, server_asking};
 fn the_hosts_file_needs_no_server() {
     let nameserver = Nameserver::start(|asked| panic!("{} was asked for", asked.name));
     let server = server_asking(&[&nameserver], &[]);
+    let baseline = server.baseline();
     let origin = Origin::start_everywhere();
     for name in ["localhost", "LocalHost.", "some.localhost"] {
         let client = asking(&server, name, origin.port());
@@ -25,6 +26,7 @@ fn the_hosts_file_needs_no_server() {
         drop(origin.accept());
     }
     assert!(nameserver.asked().is_empty());
+    baseline.assert_restored();
 }
 
 /// An /etc of the server's own: files there can be written to, replaced and deleted.
@@ -84,8 +86,13 @@ fn expect_soon(server: &Server, name: &str, port: u16, rep_expected: u8) {
 fn what_changes_is_read_again() {
     let etc = Etc::new();
     etc.write("hosts", "127.0.0.1 localhost\n");
-    etc.write("resolv.conf", "nameserver 127.0.0.1\n");
-    let server = etc.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "500ms")]);
+    etc.write("resolv.conf", "");
+    let nameserver = Nameserver::start(|asked| match asked.is("scanner.example") {
+        // A name server that knows better.
+        true => vec![at_once(asked.addresses(&[Ipv4Addr::new(127, 66, 66, 66).into()], 0))],
+        false => vec![at_once(asked.reply().rcode(3).bytes())],
+    });
+    let server = etc.server(&[("RINGSOCKS_RESOLVER", nameserver.text().as_str())]);
     let baseline = server.baseline();
     let origin = Origin::start();
     assert_eq!(rep(&server, "printer.example", origin.port()), 4);
@@ -94,6 +101,9 @@ fn what_changes_is_read_again() {
     etc.replace("hosts", "127.0.0.1 localhost\n127.0.0.1 scanner.example # new\n");
     expect_soon(&server, "scanner.example", origin.port(), 0);
     expect_soon(&server, "printer.example", origin.port(), 4);
+    let before = nameserver.count("scanner.example");
+    assert_eq!(rep(&server, "scanner.example", origin.port()), 0);
+    assert_eq!(nameserver.count("scanner.example"), before, "the file comes first");
     // It is gone, and garbage, and what it said is still true.
     fs::remove_file(etc.path("hosts")).unwrap();
     std::thread::sleep(Duration::from_millis(2500));
@@ -114,6 +124,7 @@ fn another_server_is_asked_once_resolv_conf_names_it() {
     etc.write("hosts", "");
     etc.write("resolv.conf", &format!("# ours\nnonsense here\nnameserver {}\n", ip(1)));
     let server = etc.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "500ms")]);
+    let baseline = server.baseline();
     let origin = Origin::start();
     assert_eq!(rep(&server, "one.example", origin.port()), 0);
     assert!(first.is_asked());
@@ -128,6 +139,8 @@ fn another_server_is_asked_once_resolv_conf_names_it() {
     server.signal(Signal::HUP);
     server.counters();
     assert_eq!(rep(&server, "three.example", origin.port()), 0);
+    drop(origin);
+    baseline.assert_restored();
 }
 
 /// A server of names at the port that resolv.conf means: everything is 127.0.0.1.

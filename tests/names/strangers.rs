@@ -94,11 +94,14 @@ fn of_many_addresses_only_public_ones_are_tried() {
         Nameserver::start(move |asked| vec![at_once(asked.addresses(&all, 0))])
     });
     let server = gateway(&lan, &nameserver, &[]);
+    let baseline = server.baseline();
     let client = asking(&lan, &server, "mixed.example", origin.port());
     client.expect_granted();
     drop(origin.accept());
     private.expect_nobody();
     assert_eq!(lan.syns_sent(), 1, "only one was tried");
+    drop(client);
+    baseline.assert_restored();
 }
 
 #[test]
@@ -115,12 +118,14 @@ fn a_name_that_changes_its_mind_is_asked_for_once() {
         })
     });
     let server = gateway(&lan, &nameserver, &[]);
+    let baseline = server.baseline();
     let client = asking(&lan, &server, "rebound.example", origin.port());
     client.expect_granted();
     drop((client, origin.accept()));
     assert_eq!(nameserver.count("rebound.example"), 2, "what was checked is what was used");
     let client = asking(&lan, &server, "rebound.example", origin.port());
     assert_eq!(client.expect_reply().rep, 2);
+    baseline.assert_restored();
 }
 
 #[test]
@@ -130,9 +135,11 @@ fn who_is_told_otherwise_reaches_what_is_private() {
     let private = lan.other.enter(|| Origin::start_on(OTHER_V4));
     let nameserver = lan.gateway.enter(|| Nameserver::with(&["127.0.0.1", "10.0.0.2"]));
     let server = gateway(&lan, &nameserver, &[("RINGSOCKS_LISTEN_TARGETS", "10.0.0.0/8")]);
+    let baseline = server.baseline();
     let client = asking(&lan, &server, "office.example", private.port());
     client.expect_granted();
-    drop(private.accept());
+    drop((client, private.accept()));
+    baseline.assert_restored();
 }
 
 #[test]
@@ -142,10 +149,13 @@ fn a_name_of_the_gateway_itself_leads_nowhere() {
     lan.gateway.enter(|| {
         let nameserver = Nameserver::with(&["127.0.0.1", "::1", "10.0.0.1", "fd00::1"]);
         let server = server_asking(&[&nameserver], &[("RINGSOCKS_LISTEN_CLIENTS", "127.0.0.1")]);
+        let baseline = server.baseline();
         let own = server.address().port();
         let client = crate::asking(&server, "myself.example", own);
         // 127.0.0.1 is where it listens; elsewhere at that port is nobody.
         assert_eq!(client.expect_reply().rep, 5);
+        drop(client);
+        baseline.assert_restored();
         drop(server);
         let env = [("RINGSOCKS_OPEN", "true")];
         let resolver = nameserver.text();

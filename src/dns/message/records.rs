@@ -159,7 +159,8 @@ impl<'a> Records<'a> {
                 addresses.push(record.data);
             }
         }
-        (!addresses.is_empty()).then_some(Reply::Addresses { addresses, ttl })
+        let links = chain.links;
+        (!addresses.is_empty()).then_some(Reply::Addresses { addresses, links, ttl })
     }
 
     /// How long it holds that the end of the chain has no address: as long as its zone says.

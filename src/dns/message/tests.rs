@@ -99,8 +99,12 @@ impl Built {
 }
 
 fn addresses(ips: &[[u8; 4]], ttl: u32) -> Result<Reply, Mismatch> {
+    addresses_behind(0, ips, ttl)
+}
+
+fn addresses_behind(links: u8, ips: &[[u8; 4]], ttl: u32) -> Result<Reply, Mismatch> {
     let addresses = ips.iter().map(|&ip| Ipv4Addr::from(ip).into()).collect();
-    Ok(Reply::Addresses { addresses, ttl })
+    Ok(Reply::Addresses { addresses, links, ttl })
 }
 
 fn alias(name: &str, links: u8, ttl: u32) -> Result<Reply, Mismatch> {
@@ -152,7 +156,8 @@ fn v6_addresses_are_read_and_mapped_ones_are_what_they_stand_for() {
         .question("a.example", AAAA, IN)
         .raw(1, &[0xc0, 12], (AAAA, IN, 5), &ip.octets())
         .raw(1, &[0xc0, 12], (AAAA, IN, 5), &mapped.octets());
-    let expected = Reply::Addresses { addresses: vec![ip.into(), IpAddr::from(ONE)], ttl: 5 };
+    let addresses = vec![ip.into(), IpAddr::from(ONE)];
+    let expected = Reply::Addresses { addresses, links: 0, ttl: 5 };
     assert_eq!(read(&message.0, &question), Ok(expected));
 }
 
@@ -189,7 +194,7 @@ fn aliases_are_followed_in_any_order_of_records() {
         .a("c.example", 300, ONE)
         .cname("B.example", 20, "C.EXAMPLE")
         .cname("a.example", 100, "b.example");
-    assert_eq!(message.read(), addresses(&[ONE], 20));
+    assert_eq!(message.read(), addresses_behind(2, &[ONE], 20));
 }
 
 /// a.example, 0.example, 1.example and so on.
@@ -204,7 +209,7 @@ fn chain(links: usize) -> Built {
 
 #[test]
 fn eight_links_are_followed_and_no_more() {
-    assert_eq!(chain(8).a("7.example", 60, ONE).read(), addresses(&[ONE], 50));
+    assert_eq!(chain(8).a("7.example", 60, ONE).read(), addresses_behind(8, &[ONE], 50));
     assert_eq!(chain(8).read(), alias("7.example", 8, 50));
     assert_eq!(chain(9).a("8.example", 60, ONE).read(), Ok(Reply::Failed));
     assert_eq!(chain(2).cname("1.example", 9, "a.example").read(), Ok(Reply::Failed));

@@ -55,7 +55,8 @@ fn answer_to(question: &Question, rest: &[u8]) -> Vec<u8> {
 
 fn check_reply(reply: &Reply, family: Family) {
     match reply {
-        Reply::Addresses { addresses, ttl } => {
+        Reply::Addresses { addresses, links, ttl } => {
+            assert!(*links <= LINKS_MAX, "{reply:?}");
             assert!((1..=ADDRESSES_MAX).contains(&addresses.len()), "{reply:?}");
             assert!(addresses.iter().all(|ip| is_of(family, ip)), "{reply:?}");
             assert!(*ttl <= TTL_MAX, "{reply:?}");

@@ -197,7 +197,8 @@ impl World {
         let servers = Sources::servers_in(script.bytes(), |_| None);
         assert!((1..=SERVERS_MAX).contains(&servers.len()), "{servers:?}");
         let hosts = script.bytes();
-        self.resolver.use_sources(Arc::new(Sources::new(servers, hosts, hosts.len() % 2 == 1)));
+        let sources = Sources::new(servers, hosts, hosts.len() % 2 == 1);
+        self.resolver.use_sources(Arc::new(sources), self.now);
     }
 
     /// Does what the resolver wants done.
