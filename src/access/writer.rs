@@ -27,8 +27,9 @@ const BATCH_BYTES: usize = 64 * 1024;
 const LINE_BYTES_MAX: usize = 2048;
 /// When to look again whether losses may be told.
 const UNTOLD: Duration = Duration::from_secs(1);
-/// How long the end of the process may wait for what is not written yet.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of the process may wait for what is not written yet: half of the second that
+/// both logs have together, for one reader may have stopped reading both.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The access log of the process, to whoever runs it.
 pub struct AccessLog {
@@ -102,7 +103,7 @@ impl AccessLog {
         self.shared.losses.total()
     }
 
-    /// Waits until everything pushed so far is written, for a second at most, and ends the log:
+    /// Waits until everything pushed so far is written, for half a second at most, and ends the log:
     /// what is pushed later is not written.
     pub fn finish(&self) {
         self.order(&self.shared.must_finish);

@@ -208,12 +208,15 @@ impl Lookup {
         self.waiters.iter().map(|waiter| waiter.token)
     }
 
-    /// Adds somebody who waits, until `deadline` at most.
+    /// Adds somebody who waits, until `deadline` at most. Who is told a part at once does not
+    /// prolong it: a family that never answers must not keep the other's addresses for ever.
     pub(super) fn join(&mut self, token: Token, deadline: Instant) {
         let place = self.waiters.partition_point(|waiter| waiter.deadline <= deadline);
         self.waiters.insert(place, Waiter { token, deadline });
         self.live += 1;
-        self.deadline = self.deadline.max(deadline);
+        if !matches!(self.handed_over, HandedOver::Part(_)) {
+            self.deadline = self.deadline.max(deadline);
+        }
     }
 
     /// Somebody has left; `waits` knows who has not.

@@ -24,8 +24,9 @@ use crate::sys;
 const LINES_MAX: usize = 4096;
 /// How long a line may be, in bytes. The rest of a longer one is cut off.
 const LINE_BYTES_MAX: usize = 8192;
-/// How long the end of the process may wait for what is not written yet.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of the process may wait for what is not written yet: half of the second that
+/// both logs have together, for one reader may have stopped reading both.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where lines go to be written.
 #[derive(Clone)]
@@ -71,7 +72,7 @@ impl LogWriter {
         self.losses.total()
     }
 
-    /// Waits until everything is written, for a second at most.
+    /// Waits until everything is written, for half a second at most.
     pub fn finish(&self) {
         let deadline = Instant::now() + PATIENCE;
         let (written, is_written) = mpsc::channel();

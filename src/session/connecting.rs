@@ -29,8 +29,9 @@ struct Attempt<S> {
     target: Endpoint<S>,
     address: SocketAddr,
     token: Token,
+    began: Instant,
     /// What an attempt beside another takes of what sessions may use.
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 /// What came of a turn of it.
@@ -48,6 +49,9 @@ impl<S: Socket> Connecting<S> {
     const ATTEMPTS_MAX: usize = 8;
     /// "Connection Attempt Delay" (RFC 8305 section 8).
     const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+    /// "Maximum Connection Attempt Delay" (RFC 8305 section 8): the next address is not kept waiting
+    /// longer, whatever it costs.
+    const ATTEMPT_DELAY_MAX: Duration = Duration::from_secs(2);
 
     pub(super) fn new(
         pending: Pending<S>,
@@ -115,7 +119,7 @@ impl<S: Socket> Connecting<S> {
     }
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
-    /// Beside another attempt it waits if there is nothing left for it now.
+    /// Beside another attempt it waits if there is nothing left for it now, but not for ever.
     fn start_next(
         &mut self,
         cx: &mut Context<impl Net<Socket = S>>,
@@ -123,35 +127,55 @@ impl<S: Socket> Connecting<S> {
         visitor: Visitor,
     ) {
         self.next_at = cx.now + Self::ATTEMPT_DELAY;
-        let beside = !self.attempts.is_empty();
-        let place = if beside { cx.terms.limit.take_spare() } else { None };
-        if beside && place.is_none() {
-            return;
-        }
-        while self.has_candidate()
-            && let Some(ip) = self.candidates.first()
+        while let Some(address) = self.next_permitted(cx, visitor)
+            && let Some(place) = self.make_room(cx)
         {
-            let address = SocketAddr::new(ip, self.port);
-            if !cx.permits(visitor, address) {
-                self.skip(Refusal::Denied);
-                continue;
-            }
             let token = cx.token(Role::Target, slot);
             let connected = cx.net.connect(address, token);
-            if beside && connected.as_ref().is_err_and(is_exhaustion) {
+            if !self.attempts.is_empty() && connected.as_ref().is_err_and(is_exhaustion) {
                 return;
             }
             self.attempts_left -= 1;
             match connected {
                 Ok(target) => {
-                    let target = Endpoint::new(target);
-                    self.attempts.push(Attempt { target, address, token, _place: place });
+                    let (target, began) = (Endpoint::new(target), cx.now);
+                    self.attempts.push(Attempt { target, address, token, began, place });
                     self.candidates.pop();
                     return;
                 }
                 Err(error) => self.skip(Refusal::of_connect(&error)),
             }
         }
+    }
+
+    /// The next address to try; those that are not for this client are passed over.
+    fn next_permitted(
+        &mut self,
+        cx: &Context<impl Net<Socket = S>>,
+        visitor: Visitor,
+    ) -> Option<SocketAddr> {
+        while self.has_candidate() {
+            let address = SocketAddr::new(self.candidates.first()?, self.port);
+            if cx.permits(visitor, address) {
+                return Some(address);
+            }
+            self.skip(Refusal::Denied);
+        }
+        None
+    }
+
+    /// Room for an attempt, and the place that it takes if the session's own is not free. Where
+    /// there is none to spare, the oldest attempt gives way once it has had its time.
+    fn make_room(&mut self, cx: &Context<impl Net<Socket = S>>) -> Option<Option<Place>> {
+        let Some(oldest) = self.attempts.first() else { return Some(None) };
+        if let Some(place) = cx.terms.limit.take_spare() {
+            return Some(Some(place));
+        }
+        if cx.now < oldest.began + Self::ATTEMPT_DELAY_MAX {
+            return None;
+        }
+        self.fail(Refusal::TimedOut);
+        Some(self.attempts.remove(0).place)
     }
 
     fn has_candidate(&self) -> bool {

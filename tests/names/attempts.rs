@@ -1,16 +1,17 @@
 //! Which of a name's addresses is connected to (RFC 8305), and what is told if none is.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::dns::message::{A, AAAA};
 use crate::support::dns::{Nameserver, Response};
 use crate::support::finish;
-use crate::support::origin::Origin;
+use crate::support::origin::{DeafTarget, Origin};
 use crate::support::peer::Peer;
 use crate::support::socks::request_name;
 use crate::support::wait_until;
 use crate::wire::Begun;
-use crate::world::{PORT, V6_INTERNET, World, v4, v6};
+use crate::world::{PORT, V6_INTERNET, World, ip, v4, v6};
 
 /// "Resolution Delay" and "Connection Attempt Delay" (RFC 8305 section 8).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
@@ -380,5 +381,28 @@ fn many_sessions_race_without_leaving_anything() {
     let targets: Vec<Peer> = (0..clients.len()).map(|_| origin.accept()).collect();
     origin.expect_nobody();
     drop((clients, targets));
+    baseline.assert_at_rest();
+}
+
+/// With as many sessions as that, none has two attempts at a time; yet no dead address costs one
+/// its target.
+#[test]
+fn where_there_is_no_room_beside_it_a_deaf_address_gives_way() {
+    const DEAF: &str = "127.77.0.8";
+    let origin = Origin::start();
+    let address = SocketAddr::new(ip(DEAF), origin.port());
+    let deaf = Origin::try_start_at(address).expect("a port of ours");
+    let _deaf = DeafTarget::instead_of(deaf, address);
+    let nameserver = Nameserver::start();
+    nameserver.addresses("deaf-first.example", &[DEAF, "127.0.0.1"]);
+    let env = [("RINGSOCKS_LIMIT_SESSIONS", "2"), ("RINGSOCKS_TIMEOUT_CONNECT", "1h")];
+    let server = nameserver.server(&env);
+    let baseline = server.baseline();
+    let started = Instant::now();
+    let client = request_name(server.address(), "deaf-first.example", origin.port());
+    client.expect_granted();
+    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(server.fds(), baseline.fds() + 2);
+    assert_one_session(client, &origin);
     baseline.assert_at_rest();
 }

@@ -1,5 +1,6 @@
 //! What is asked once, and what is asked again.
 
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +9,11 @@ use std::time::Duration;
 
 use crate::support::dns::message::{A, NXDOMAIN, SERVFAIL};
 use crate::support::dns::{Nameserver, Response};
-use crate::support::origin::{Origin, Service};
+use crate::support::origin::{DeafTarget, Origin, Service};
 use crate::support::peer::Peer;
 use crate::support::server::Server;
 use crate::support::socks::{connect_to_name, greeting, request_name};
+use crate::support::wait_until;
 use crate::{assert_reaches, assert_refused};
 
 /// Beyond a time to live of one second.
@@ -118,6 +120,31 @@ fn an_alias_holds_no_longer_than_the_least_of_its_chain() {
     assert_reaches(&server, "alias.example", &origin);
     let asked = nameserver.counts_for("alias.example");
     assert!(asked[0] >= 2, "{asked:?}");
+    baseline.assert_at_rest();
+}
+
+/// Where somebody always waits for the other family, they must see it all the same when a name
+/// moves.
+#[test]
+fn a_family_that_never_answers_does_not_keep_the_others_addresses() {
+    let nameserver = Nameserver::start();
+    nameserver.script("half.example", |question| match question.kind {
+        A => question.answer().address(&question.name, 1, Ipv4Addr::LOCALHOST.into()).into(),
+        _ => Response::silence(),
+    });
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "2s")]);
+    let baseline = server.baseline();
+    let deaf = DeafTarget::start();
+    let ask = || request_name(server.address(), "half.example", deaf.port());
+    let mut waits = ask();
+    wait_until("the address is asked for again", || {
+        let next = ask();
+        server.wait_counter("connecting", 2);
+        drop(mem::replace(&mut waits, next));
+        server.wait_counter("connecting", 1);
+        nameserver.counts_for("half.example")[0] >= 3
+    });
+    drop(waits);
     baseline.assert_at_rest();
 }
 
