@@ -142,7 +142,7 @@ pub enum Reply {
         /// Seconds they hold.
         ttl: u32,
     },
-    /// An alias whose addresses are not in this message: ask for it.
+    /// An alias whose addresses are not in this message: ask for it. The name is in small letters.
     Alias {
         /// The name to ask for, without the trailing dot.
         name: Box<str>,

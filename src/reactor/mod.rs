@@ -3,15 +3,14 @@
 //! A tick takes events first, then the sessions that had yielded, then deadlines. Everything in a
 //! tick is bounded, so that nobody waits for somebody else's work.
 
+mod accepting;
 mod listener;
 mod mailbox;
 mod names;
 mod net;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,28 +22,22 @@ use slab::Slab;
 pub use self::listener::{BACKLOG, Group, Listener};
 pub use self::mailbox::{Mail, Mailbox};
 use self::names::Names;
-use self::net::{INTERESTS, Outside, Resolver};
+use self::net::{Outside, Resolver};
 use crate::access::{Record, Sink};
 use crate::dns::Sources;
-use crate::logging::Throttle;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
-use crate::outcome::{Outcome, is_exhaustion};
-use crate::policy::{self, Bell, Host, Place, Presence};
-use crate::proto::canonical;
+use crate::outcome::Outcome;
+use crate::policy::{Bell, Host, Place, Presence};
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
 use crate::timers::Timers;
 use crate::token::{Role, Token};
 
-/// How many clients are accepted from one listener before the sessions have their turn.
-const ACCEPTS_PER_TICK: usize = 64;
 /// How many deadlines are kept before the others have their turn.
 const DEADLINES_PER_TICK: usize = 256;
 /// How many answers are handed to sessions before the others have their turn.
 const ANSWERS_PER_TICK: usize = 64;
-/// How long parked listeners wait at most: a descriptor may have come free anywhere.
-const PARKED: Duration = Duration::from_millis(100);
 /// How long the kernel retries a SYN that was dropped when we stopped: nobody is half-way in after.
 const LAST_CLIENTS: Duration = Duration::from_secs(1);
 
@@ -318,77 +311,6 @@ impl Reactor {
         }
     }
 
-    fn accept(&mut self) {
-        for index in 0..self.listeners.len() {
-            if !self.accept_from(index) {
-                return self.park_listeners();
-            }
-        }
-    }
-
-    /// Accepts from one listener until its queue is empty or it is time for the sessions. False:
-    /// nobody can be accepted now.
-    fn accept_from(&mut self, index: usize) -> bool {
-        let mut failures = 0;
-        for _ in 0..ACCEPTS_PER_TICK {
-            if !self.listeners[index].ready {
-                break;
-            }
-            let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
-                self.tell_parked(&"as many sessions are open as may be");
-                return false;
-            };
-            match self.listeners[index].accept() {
-                Ok((client, peer)) => self.admit(index, client, peer, place),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    place.put_back();
-                    self.listeners[index].ready = false;
-                }
-                Err(error) if is_exhaustion(&error) => {
-                    // Given back with a ring it would wake us, or another who is as badly off.
-                    place.put_back();
-                    self.cx.terms.limit.ring_at_release(&self.bell);
-                    self.tell_parked(&error);
-                    return false;
-                }
-                // A client that is gone already, or an error that was its connection's.
-                Err(_) => failures += 1,
-            }
-        }
-        self.counters.accept_errors += failures as u64;
-        failures < ACCEPTS_PER_TICK
-    }
-
-    /// Makes a session of a client that may have one.
-    fn admit(&mut self, listener: usize, mut client: TcpStream, peer: SocketAddr, place: Place) {
-        let Listener { address, number, clients, .. } = &self.listeners[listener];
-        let (address, number) = (*address, *number);
-        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
-        if !policy::admits_client(clients, peer.ip()) {
-            self.counters.clients_denied += 1;
-            return;
-        }
-        let Ok(presence) = self.cx.terms.clients.admit(peer.ip()) else {
-            self.counters.clients_over_limit += 1;
-            return;
-        };
-        let vacancy = self.sessions.vacant_entry();
-        let slot = vacancy.key();
-        let token = self.cx.token(Role::Client, slot);
-        if let Err(error) = self.poll.registry().register(&mut client, token.into(), INTERESTS) {
-            log::debug!("cannot watch a client: {error}");
-            self.counters.accept_errors += 1;
-            return;
-        }
-        let record = Record::new(self.index, self.counters.accepted, address, peer);
-        let session = Session::new(client, token, record, number, &self.cx);
-        if let Some(when) = session.wake_at() {
-            self.timers.set(slot, when);
-        }
-        vacancy.insert(Entry { session, presence, _place: place, ready: false });
-        self.counters.accepted += 1;
-    }
-
     /// Gives each session that had yielded a turn; one that yields again waits for the next tick.
     fn give_turns(&mut self) {
         for _ in 0..self.ready.len() {
@@ -413,42 +335,6 @@ impl Reactor {
 
     fn entry(&mut self, client: Token) -> Option<&mut Entry> {
         self.sessions.get_mut(client.slot()).filter(|entry| entry.session.client_token() == client)
-    }
-
-    /// Stops watching the listeners: every client that arrives would wake us for nothing.
-    fn park_listeners(&mut self) {
-        self.counters.parks += 1;
-        self.parked_until = Some(self.cx.now + PARKED);
-        for listener in &mut self.listeners {
-            if let Err(error) = listener.deregister(self.poll.registry()) {
-                log::warn!("cannot park a listener: {error}");
-            }
-        }
-    }
-
-    fn tell_parked(&self, why: &dyn fmt::Display) {
-        static PARKED: Throttle = Throttle::new();
-        match PARKED.allow(self.cx.now) {
-            None => {}
-            Some(0) => log::warn!("new clients wait: {why}"),
-            Some(more) => log::warn!("new clients wait: {why}; {more} times more until now"),
-        }
-    }
-
-    fn resume_listeners(&mut self) -> io::Result<()> {
-        if self.parked_until.is_some_and(|until| until <= self.cx.now) {
-            self.parked_until = None;
-            self.register_listeners()?;
-        }
-        Ok(())
-    }
-
-    /// Registering reports a client that waits already.
-    fn register_listeners(&mut self) -> io::Result<()> {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            listener.register(self.poll.registry(), Token::new(0, Role::Listener, index))?;
-        }
-        Ok(())
     }
 
     /// Closing a listener resets who is in its queue, and who is half-way into it: so new clients
@@ -479,17 +365,6 @@ impl Reactor {
         }
         if self.listeners.is_empty() && self.sessions.is_empty() {
             self.service = Service::Stopped;
-        }
-    }
-
-    /// Empties the queues, and closes them if that goes well.
-    fn accept_last_clients(&mut self) {
-        for listener in &mut self.listeners {
-            listener.ready = true;
-        }
-        self.accept();
-        if self.parked_until.is_none() {
-            self.listeners.retain(|listener| listener.ready);
         }
     }
 

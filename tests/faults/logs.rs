@@ -138,7 +138,30 @@ fn a_file_that_may_not_grow_costs_lines_that_are_counted_and_nothing_else() {
 }
 
 /// Reads a pipe with a name into a file, until it is stopped.
-struct Reader(Child);
+struct Reader(Killed);
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Killed {
+    #[track_caller]
+    fn assert_ends_well(&mut self) {
+        let mut status = None;
+        wait_until("it ends", || {
+            status = self.0.try_wait().expect("our own child");
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.code()), Some(0));
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended as it should.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 impl Reader {
     fn start(log: &Log, into: &Path) -> Reader {
@@ -146,18 +169,12 @@ impl Reader {
         // Open for writing too, it never ends.
         let fifo = File::options().read(true).write(true).open(log.path()).expect("our own pipe");
         let into = File::create(into).expect("room for a file");
-        Reader(Command::new("cat").stdin(fifo).stdout(into).spawn().expect("cat runs"))
+        let cat = Command::new("cat").stdin(fifo).stdout(into).spawn();
+        Reader(Killed(cat.expect("cat runs")))
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).expect("our own child");
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        kill_process(Pid::from_child(&self.0.0), signal).expect("our own child");
     }
 }
 
@@ -225,8 +242,8 @@ fn a_full_disk_under_the_log_costs_lines_that_are_told_later() {
     let address = ClosedPort::everywhere().address();
     let mut command = Command::new(binary());
     command.args(["--listen", &address.to_string()]).stdout(Stdio::null()).stderr(stderr);
-    let mut server = command.spawn().expect("the binary starts");
-    let pid = Pid::from_child(&server);
+    let mut server = Killed(command.spawn().expect("the binary starts"));
+    let pid = Pid::from_child(&server.0);
     wait_until("it serves", || log.text().contains("listening on"));
     let mut told = 0;
     wait_until("the disk is full", || {
@@ -243,7 +260,7 @@ fn a_full_disk_under_the_log_costs_lines_that_are_told_later() {
         text.contains("counters ") && text.contains("lost")
     });
     kill_process(pid, Signal::TERM).expect("our own child");
-    assert_eq!(server.wait().expect("our own child").code(), Some(0));
+    server.assert_ends_well();
 }
 
 #[test]
@@ -252,15 +269,16 @@ fn a_dead_log_pipe_hinders_neither_service_nor_stop() {
     let address = ClosedPort::everywhere().address();
     let mut command = Command::new(binary());
     command.args(["--listen", &address.to_string()]).stdout(Stdio::null()).stderr(writer);
-    let mut server = command.spawn().expect("the binary starts");
+    let mut server = Killed(command.spawn().expect("the binary starts"));
+    let pid = Pid::from_child(&server.0);
     wait_until("it serves", || std::net::TcpStream::connect(address).is_ok());
     drop(reader);
     for _ in 0..10 {
-        kill_process(Pid::from_child(&server), Signal::USR1).expect("our own child");
+        kill_process(pid, Signal::USR1).expect("our own child");
         sessions(address, 4);
     }
-    kill_process(Pid::from_child(&server), Signal::TERM).expect("our own child");
-    assert_eq!(server.wait().expect("our own child").code(), Some(0));
+    kill_process(pid, Signal::TERM).expect("our own child");
+    server.assert_ends_well();
 }
 
 /// What must not come out of a log as it went in.

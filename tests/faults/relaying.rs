@@ -72,14 +72,20 @@ fn assert_back_pressure(roles: impl Fn(Peer, Peer) -> (Peer, Peer)) {
     thread::scope(|scope| {
         scope.spawn(|| flood(writer.into_stream(), &taken));
         reader.signal(Signal::STOP);
-        let stuck = wait_until_still(&taken);
-        let cpu = server.cpu_time();
-        thread::sleep(Duration::from_secs(1));
-        let used = server.cpu_time() - cpu;
+        // The kernel may find room for more after a while, but not for ever.
+        let (stuck, used) = loop {
+            let stuck = wait_until_still(&taken);
+            let cpu = server.cpu_time();
+            thread::sleep(Duration::from_secs(1));
+            let used = server.cpu_time() - cpu;
+            if taken.load(Ordering::Relaxed) == stuck {
+                break (stuck, used);
+            }
+            assert!(stuck < 64 * MIB, "nobody stops the writer");
+        };
         assert!(used < Duration::from_millis(10), "{used:?} of a second for nothing");
         let grown = server.rss_anon().saturating_sub(before);
         assert!(grown < MIB, "{grown} bytes for a session that stands still");
-        assert_eq!(taken.load(Ordering::Relaxed), stuck);
 
         reader.signal(Signal::CONT);
         wait_until("it goes on", || taken.load(Ordering::Relaxed) > stuck + 16 * MIB);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::origin::Service;
-use crate::support::server::{Server, counters_in};
+use crate::support::server::Server;
 use crate::support::socks::open_session;
 use crate::support::{finish, random_bytes, session, wait_until};
 
@@ -34,8 +34,7 @@ fn a_storm_of_signals_during_the_drain_confuses_nobody() {
     });
     finish(client, &target);
     assert_eq!(server.wait_exit().code(), Some(0));
-    let last = server.stderr().into_iter().rfind(|line| line.contains("counters "));
-    assert_eq!(counters_in(&last.expect("a last line"))["finished"], 1);
+    assert_eq!(server.last_counters()["finished"], 1);
 }
 
 #[test]

@@ -92,6 +92,14 @@ impl Server {
         self.stderr.state.lock().unwrap().lines.clone()
     }
 
+    /// The last counters of a server that has ended.
+    #[track_caller]
+    pub fn last_counters(&self) -> BTreeMap<String, u64> {
+        let said = self.stderr.all();
+        let last = said.lines().rfind(|line| line.contains("counters accepted="));
+        counters_in(last.unwrap_or_else(|| panic!("no counters in {said}")))
+    }
+
     /// Waits for a line of stderr that contains `text`.
     #[track_caller]
     pub fn wait_line(&self, text: &str) -> String {

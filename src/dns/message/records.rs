@@ -129,7 +129,8 @@ impl<'a> Records<'a> {
         }
         match Host::parse_name(chain.end.to_string().as_bytes()) {
             Ok(Host::Name(name)) => {
-                Reply::Alias { name: name.as_str().into(), links: chain.links, ttl: chain.ttl }
+                let name = name.as_str().to_ascii_lowercase().into();
+                Reply::Alias { name, links: chain.links, ttl: chain.ttl }
             }
             _ => Reply::Failed,
         }

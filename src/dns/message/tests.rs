@@ -222,7 +222,7 @@ fn eight_links_are_followed_and_no_more() {
 #[test]
 fn an_alias_out_of_the_message_is_asked_for() {
     let message = Built::answer("a.example").cname("a.example", 7, "B.example").a("c", 9, ONE);
-    assert_eq!(message.read(), alias("B.example", 1, 7));
+    assert_eq!(message.read(), alias("b.example", 1, 7));
 }
 
 #[test]
