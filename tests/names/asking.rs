@@ -102,10 +102,7 @@ fn what_is_known_is_not_asked_for_again_until_its_time_is_over() {
         asking(&server, name, origin.port()).expect_granted();
         drop(origin.accept());
     };
-    let count = |name: &str, kind| {
-        let of_kind = |it: &crate::nameserver::Asked| it.is(name) && it.kind == kind;
-        nameserver.asked().into_iter().filter(of_kind).count()
-    };
+    let count = |name: &str, kind| nameserver.count_kind(name, kind);
     for name in ["long.example", "LONG.example.", "never.example", "short.example"] {
         ask(name);
         ask(name);

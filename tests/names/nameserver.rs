@@ -1,6 +1,7 @@
 //! A name server of the tests' own, which answers as a test says it should, right or wrong. It
 //! shares no line with the resolver it is asked by.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -109,7 +110,19 @@ impl Nameserver {
 
     /// How many questions there were for this name, whatever the letters.
     pub(crate) fn count(&self, name: &str) -> usize {
-        self.asked().iter().filter(|asked| asked.is(name)).count()
+        self.count_of(name, |_| true)
+    }
+
+    /// How many of them were of this kind.
+    pub(crate) fn count_kind(&self, name: &str, kind: u16) -> usize {
+        self.count_of(name, |asked| asked.kind == kind)
+    }
+
+    /// One that is sent again, because the answer is late on a busy machine, is the same question.
+    fn count_of(&self, name: &str, counts: impl Fn(&Asked) -> bool) -> usize {
+        let asked = self.asked();
+        let counted = asked.iter().filter(|asked| asked.is(name) && counts(asked));
+        counted.map(|asked| (asked.id, asked.from, &asked.name)).collect::<HashSet<_>>().len()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Clients of other hosts, and names that lead where they must not go.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
 use crate::nameserver::{A, Nameserver, at_once};
 use crate::server_asking;
@@ -109,11 +109,11 @@ fn of_many_addresses_only_public_ones_are_tried() {
 fn a_name_that_changes_its_mind_is_asked_for_once() {
     let lan = Lan::new();
     let origin = public_origin(&lan);
-    let asked_before = AtomicUsize::new(0);
+    let first = OnceLock::new();
     let nameserver = lan.gateway.enter(|| {
         Nameserver::start(move |asked| {
-            let first = asked.kind != A || asked_before.fetch_add(1, Ordering::Relaxed) == 0;
-            let ip = if first { PUBLIC } else { "10.0.0.2" };
+            let is_first = asked.kind != A || *first.get_or_init(|| asked.id) == asked.id;
+            let ip = if is_first { PUBLIC } else { "10.0.0.2" };
             vec![at_once(asked.addresses(&[ip.parse().unwrap()], 0))]
         })
     });
