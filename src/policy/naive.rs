@@ -199,6 +199,7 @@ proptest! {
         let host = Host {
             listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
             addresses: ["10.0.0.1", "8.8.4.4", "2a00::8"].map(parse).to_vec(),
+            networks: Vec::new(),
         };
         let canonical = ip.to_canonical();
         let expected = permits(&rules, &host, canonical, port);

@@ -19,6 +19,8 @@ pub struct Host {
     pub listeners: Vec<SocketAddr>,
     /// The addresses of its interfaces; loopback is known without.
     pub addresses: Vec<IpAddr>,
+    /// What is routed to it besides, though no interface has it.
+    pub networks: Vec<IpNet>,
 }
 
 const EVERYTHING: [TargetRule; 2] = [
@@ -68,7 +70,9 @@ impl Host {
     /// Whether `ip` is an address of this host, as far as is known.
     pub fn is_local(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        ip.is_loopback() || self.addresses.contains(&ip)
+        ip.is_loopback()
+            || self.addresses.contains(&ip)
+            || self.networks.iter().any(|network| network.contains(&ip))
     }
 
     /// Whether we listen there. A scope does not matter: what cannot be told apart here is ours.
@@ -122,7 +126,8 @@ mod tests {
 
     fn host(listeners: &[&str], addresses: &[&str]) -> Host {
         let listeners = listeners.iter().map(|text| text.parse().unwrap()).collect();
-        Host { listeners, addresses: addresses.iter().map(|text| ip(text)).collect() }
+        let addresses = addresses.iter().map(|text| ip(text)).collect();
+        Host { listeners, addresses, networks: Vec::new() }
     }
 
     fn rule(text: &str) -> TargetRule {
@@ -165,6 +170,17 @@ mod tests {
                 assert!(!asks(&targets, &host, client, target), "{client} to {target}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_routed_to_this_host_is_local() {
+        let networks = vec!["8.8.77.0/24".parse().unwrap(), "2a00:77::/64".parse().unwrap()];
+        let host = Host { networks, ..host(&["0.0.0.0:80", "[::]:80"], &[]) };
+        for target in ["8.8.77.5", "2a00:77::5"] {
+            assert!(!asks(&targets(&["public"]), &host, AFAR, target), "{target}");
+            assert!(!asks(&targets(&["0.0.0.0/0", "::/0"]), &host, HERE, target), "{target}");
+        }
+        assert!(asks(&targets(&["public"]), &host, AFAR, "8.8.78.5"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::config::Resolver;
 use crate::dns::Sources;
@@ -43,15 +45,15 @@ impl Surroundings {
     pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
     pub(super) fn new(resolver: Resolver, listeners: Vec<SocketAddr>) -> Result<Self, Error> {
-        let addresses = sys::local_addresses()
-            .map_err(|it| Error::System("list the addresses of this host", it))?;
+        let (addresses, networks) =
+            local_addresses().map_err(|it| Error::System("list the addresses of this host", it))?;
         let mut resolv_conf = Watched::new("/etc/resolv.conf");
         let mut hosts = Watched::new("/etc/hosts");
         resolv_conf.look();
         hosts.look();
         let prefers_v6 = has_v6_route().unwrap_or(false);
         let sources = sources(&resolver, &resolv_conf, &hosts, prefers_v6).into();
-        let host = Host { listeners, addresses }.into();
+        let host = Host { listeners, addresses, networks }.into();
         Ok(Surroundings { resolver, resolv_conf, hosts, sources, host })
     }
 
@@ -86,17 +88,17 @@ impl Surroundings {
     }
 
     fn look_at_interfaces(&mut self) -> bool {
-        let addresses = match sys::local_addresses() {
-            Ok(addresses) => addresses,
+        let (addresses, networks) = match local_addresses() {
+            Ok(local) => local,
             Err(error) => {
                 log::warn!("cannot list the addresses of this host: {error}");
                 return false;
             }
         };
-        let changed = self.host.addresses != addresses;
+        let changed = (&self.host.addresses, &self.host.networks) != (&addresses, &networks);
         if changed {
             let listeners = self.host.listeners.clone();
-            self.host = Host { listeners, addresses }.into();
+            self.host = Host { listeners, addresses, networks }.into();
             log::info!("the addresses of this host have changed");
         }
         changed
@@ -148,6 +150,16 @@ fn read(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The addresses of this host, and the networks that are routed to it besides.
+fn local_addresses() -> io::Result<(Vec<IpAddr>, Vec<IpNet>)> {
+    let (addresses, mut networks) = (sys::local_addresses()?, sys::local_networks()?);
+    networks.retain(|network| {
+        let is_one = network.prefix_len() == network.max_prefix_len();
+        !is_one || addresses.binary_search(&network.addr()).is_err()
+    });
+    Ok((addresses, networks))
 }
 
 fn sources(

@@ -106,7 +106,7 @@ impl<S: Socket> Connecting<S> {
                 }
             }
         }
-        if self.attempts.is_empty() || self.next_at <= cx.now {
+        if self.has_candidate() && (self.attempts.is_empty() || self.next_at <= cx.now) {
             self.start_next(cx, slot, visitor);
         }
         if !self.attempts.is_empty() {

@@ -12,8 +12,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 mod interfaces;
+mod routes;
 
 pub use interfaces::{interface_index, local_addresses};
+pub use routes::local_networks;
 
 /// Calls a libc function that reports failure by -1 and `errno`.
 macro_rules! syscall {

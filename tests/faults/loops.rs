@@ -59,6 +59,26 @@ fn no_address_of_this_host_leads_back_to_our_own_listeners() {
     });
 }
 
+/// No interface has these addresses, and we come there from another.
+#[test]
+#[ignore = "needs root: tests/run"]
+fn no_network_that_is_routed_to_this_host_leads_back_to_our_own_listeners() {
+    let host = host();
+    host.run(
+        "ip route add local 198.51.77.0/24 dev lo src 10.0.0.1
+         ip -6 route add local 2001:db8:77::/64 dev lo",
+    );
+    host.enter(|| {
+        let listen = ["127.0.0.1:1080", "0.0.0.0:1082", "[::]:1082"];
+        let listen: Vec<&str> = listen.iter().flat_map(|it| ["--listen", it]).collect();
+        let server = Server::start(&[&listen[..], &["--open"]].concat());
+        for target in ["198.51.77.5:1082", "[2001:db8:77::5]:1082"] {
+            let target: SocketAddr = target.parse().expect("an address");
+            assert_denied(&server, &request(1, target), &target.to_string());
+        }
+    });
+}
+
 #[track_caller]
 fn assert_denied(server: &Server, request: &[u8], what: &str) {
     let client = Peer::connect(server.address());

@@ -28,13 +28,14 @@ pub(crate) enum Event {
     ResetPassedOn,
     ResetAfterEnd,
     SecondAddress,
+    SecondAttempt,
     AttemptPutOff,
     SelfConnect,
     DrainWhileBusy,
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 30] = [
+    pub(crate) const ALL: [Event; 31] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
@@ -62,6 +63,7 @@ impl Event {
         Event::ResetPassedOn,
         Event::ResetAfterEnd,
         Event::SecondAddress,
+        Event::SecondAttempt,
         Event::AttemptPutOff,
         Event::SelfConnect,
         Event::DrainWhileBusy,

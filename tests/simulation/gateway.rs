@@ -18,12 +18,14 @@ use slab::Slab;
 
 use crate::counts::Event;
 use crate::script::Fate;
-use crate::socket::{SimNet, SimSocket};
+use crate::socket::{ATTEMPT_DELAY, SimNet, SimSocket};
 use crate::tcp::OURS;
 use crate::world::{Happening, Limits, Link, World};
 
 /// As in the session.
 const SEVERING: u64 = 1_000_000;
+/// What a timer may be late.
+const TICK: u64 = 2000;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Gateway {
@@ -462,7 +464,9 @@ impl Gateway {
                         .candidates
                         .iter()
                         .any(|it| life.script.targets[*it].fate != Fate::Denied);
-                (untried && !waits).then_some("an address to try")
+                let due = life.tried_at + ATTEMPT_DELAY;
+                let sleeps = entry.wake_at.is_none_or(|at| world.time_of(at) > due + TICK);
+                (untried && (!waits || sleeps)).then_some("an address to try")
             }
             Stage::Relaying => {
                 if can_say && !life.reply_is_said() {

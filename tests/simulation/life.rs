@@ -20,6 +20,10 @@ pub(crate) struct Life {
     /// Whether the next candidate is to be one of IPv6, if there is one.
     pub(crate) v6_is_next: bool,
     pub(crate) tried: Vec<usize>,
+    /// When the session last began an attempt, or found that it could not.
+    pub(crate) tried_at: u64,
+    /// How many of its attempts were over by then.
+    pub(crate) over_at_try: usize,
     /// The connections to targets it began.
     pub(crate) attempts: Vec<usize>,
     /// The target the client was granted, once the session relays.

@@ -18,6 +18,9 @@ use crate::script::{Fate, Resolution};
 use crate::tcp::{Connection, OURS};
 use crate::world::{Happening, How, World};
 
+/// As in the session, in microseconds.
+pub(crate) const ATTEMPT_DELAY: u64 = 250_000;
+
 /// The gateway's end of a connection; dropping it closes it.
 pub(crate) struct SimSocket {
     world: Rc<RefCell<World>>,
@@ -270,6 +273,25 @@ impl World {
         result.map_err(io::Error::from_raw_os_error)
     }
 
+    /// Beside an attempt under way the next begins a quarter of a second after the last, unless one
+    /// has failed meanwhile (RFC 8305 section 5).
+    fn check_pace(&mut self, index: usize) {
+        let attempts = &self.lives[index].attempts;
+        let over = attempts.iter().filter(|it| self.links[**it].tcp.is_closed(OURS)).count();
+        let life = &mut self.lives[index];
+        let beside = over < life.attempts.len();
+        if beside && over == life.over_at_try {
+            assert!(
+                self.now >= life.tried_at + ATTEMPT_DELAY,
+                "life {index}: an attempt too early"
+            );
+        }
+        (life.tried_at, life.over_at_try) = (self.now, over);
+        if beside {
+            self.count(Event::SecondAttempt);
+        }
+    }
+
     /// Sees to it that a question is answered as the script says.
     fn answer(&mut self, index: usize, token: Token) -> Asked {
         let Life { script, .. } = &self.lives[index];
@@ -320,6 +342,8 @@ impl World {
             }
             life.take_up(next);
         };
+        self.check_pace(index);
+        let life = &self.lives[index];
         let target = &life.script.targets[number];
         assert_eq!(target.address, address, "life {index}: another address than the next");
         let (fate, queues, abort) = (target.fate, target.plan.queues, target.plan.abort);
@@ -339,6 +363,8 @@ impl World {
         self.note("connect", index, number);
         self.lives[index].connecting_since.get_or_insert(self.now);
         if let Fate::Impossible(errno) = fate {
+            // It has failed: the next may follow at once.
+            self.lives[index].over_at_try = usize::MAX;
             return Err(io::Error::from_raw_os_error(errno));
         }
         let link = self.link(Connection::connecting(queues), index, Some(number));

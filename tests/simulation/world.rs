@@ -112,6 +112,8 @@ impl World {
             candidates,
             v6_is_next,
             tried: Vec::new(),
+            tried_at: 0,
+            over_at_try: 0,
             attempts: Vec::new(),
             granted: None,
             granted_target: None,
