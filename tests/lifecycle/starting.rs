@@ -1,5 +1,6 @@
 //! What the binary needs to hear before it serves, and what it refuses.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -31,21 +32,22 @@ fn a_second_instance_on_the_port_is_refused() {
 fn each_reactor_is_pinned_to_a_cpu_of_its_own() {
     let workers = workers_possible(2);
     let server = Server::start(&["--workers", &workers.to_string()]);
-    let mut cpus = Vec::new();
-    for task in fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap() {
-        let task = task.unwrap().path();
-        let name = fs::read_to_string(task.join("comm")).unwrap();
-        let Some(cpu) = name.trim().strip_prefix("reactor-") else { continue };
-        wait_until("the thread is pinned", || {
-            let status = fs::read_to_string(task.join("status")).unwrap();
-            let allowed = status.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:"));
-            allowed.is_some_and(|allowed| allowed.trim() == cpu)
-        });
-        cpus.push(cpu.to_owned());
-    }
-    cpus.sort();
-    cpus.dedup();
-    assert_eq!(cpus.len(), workers, "{cpus:?}");
+    // A thread names itself, and pins itself, a moment after it has started.
+    wait_until("each is on a CPU of its own", || pinned_reactors(&server).len() == workers);
+}
+
+/// The CPUs that the reactors are named after, if they may run there and nowhere else.
+fn pinned_reactors(server: &Server) -> BTreeSet<String> {
+    let tasks = fs::read_dir(server.proc("task")).expect("the server runs");
+    let pinned = tasks.filter_map(|task| {
+        let task = task.ok()?.path();
+        let name = fs::read_to_string(task.join("comm")).ok()?;
+        let cpu = name.trim().strip_prefix("reactor-")?.to_owned();
+        let status = fs::read_to_string(task.join("status")).ok()?;
+        let allowed = status.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:"))?;
+        (allowed.trim() == cpu).then_some(cpu)
+    });
+    pinned.collect()
 }
 
 #[test]
