@@ -88,6 +88,7 @@ fn check_others(message: &[u8], question: &Question, reply: &Result<Reply, Misma
     }
 }
 
+/// In canonical form: a server may write an IPv4 address as IPv6, and it is one of IPv4 here.
 fn is_of(family: Family, ip: &IpAddr) -> bool {
-    ip.is_ipv4() == (family == Family::V4)
+    ip.to_canonical() == *ip && (ip.is_ipv4() || family == Family::V6)
 }
