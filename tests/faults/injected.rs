@@ -90,8 +90,11 @@ impl Strace {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("strace runs");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let strace = Strace(child);
-        let attached = stderr.lines().take(threads.len()).map_while(Result::ok);
+        let mut lines = stderr.lines();
+        let attached = lines.by_ref().take(threads.len()).map_while(Result::ok);
         let attached: Vec<String> = attached.filter(|line| line.contains("attached")).collect();
+        // What it has to say later it must get rid of, or it dies of a broken pipe.
+        thread::spawn(move || lines.for_each(drop));
         assert_eq!(attached.len(), threads.len(), "{attached:?}");
         strace
     }
