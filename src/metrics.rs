@@ -129,6 +129,14 @@ pub struct Report {
     pub rings_in_use: u64,
     /// Rings that could be taken before `limit.buffers` is reached.
     pub rings_free: u64,
+    /// Pipes that are open, two descriptors each, most of them for the next who needs one.
+    pub pipes_open: u64,
+    /// Pipes that hold bytes.
+    pub pipes_in_use: u64,
+    /// How often the kernel had no pipe to give: bulk was copied.
+    pub pipes_denied: u64,
+    /// Directions that could not be spliced: they were copied.
+    pub lanes_unspliceable: u64,
     /// Inboxes that hold part of a message.
     pub inboxes_in_use: u64,
 }
@@ -170,6 +178,10 @@ impl fmt::Display for Summary<'_> {
         write!(f, " parks={}", sum(&|it| it.counters.parks))?;
         write!(f, " rings_in_use={}", sum(&|it| it.rings_in_use))?;
         write!(f, " rings_free={}", sum(&|it| it.rings_free))?;
+        write!(f, " pipes_open={}", sum(&|it| it.pipes_open))?;
+        write!(f, " pipes_in_use={}", sum(&|it| it.pipes_in_use))?;
+        write!(f, " pipes_denied={}", sum(&|it| it.pipes_denied))?;
+        write!(f, " lanes_unspliceable={}", sum(&|it| it.lanes_unspliceable))?;
         write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
         let names = |of: fn(&NameCounters) -> u64| sum(&|it| of(&it.names));
         write!(f, " names_asked={} names_hits={}", names(|it| it.asked), names(|it| it.hits))?;

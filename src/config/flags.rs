@@ -82,6 +82,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DURATION")]
     drain: Option<OsString>,
 
+    /// How bytes are relayed: auto, copy or splice
+    #[arg(long, value_name = "HOW")]
+    relay: Option<OsString>,
+
     /// Where every session leaves its line: stdout, off or a file
     #[arg(long, value_name = "WHERE")]
     access_log: Option<OsString>,
@@ -107,6 +111,7 @@ impl Flags {
             ("cpus", &self.cpus),
             ("resolver", &self.resolver),
             ("drain", &self.drain),
+            ("relay", &self.relay),
             ("access_log", &self.access_log),
             ("log", &self.log),
         ];

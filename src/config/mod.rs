@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod flags;
 mod listen;
+mod relay;
 mod report;
 mod resolver;
 mod schema;
@@ -33,6 +34,7 @@ pub use cpus::Cpus;
 pub use error::Error;
 pub use flags::Args;
 pub use listen::{Listen, ListenAddress};
+pub use relay::RelayMode;
 pub use resolver::Resolver;
 pub use secret::Secret;
 pub use targets::TargetRule;
@@ -60,6 +62,8 @@ pub struct Config {
     pub limit: Limits,
     /// How long sessions may go on after the first signal to stop; zero is not at all.
     pub drain: Duration,
+    /// How bytes go from socket to socket.
+    pub relay: RelayMode,
     /// Where every session leaves its line.
     pub access_log: AccessLog,
     /// What to log of operations.

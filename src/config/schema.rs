@@ -12,6 +12,7 @@ use super::access_log::AccessLog;
 use super::cpus::Cpus;
 use super::error::Problem;
 use super::listen::{Listen, ListenAddress};
+use super::relay::RelayMode;
 use super::resolver::Resolver;
 use super::secret::Secret;
 use super::targets::TargetRule;
@@ -26,6 +27,7 @@ pub(super) struct Layer {
     cpus: Option<Cpus>,
     resolver: Option<Resolver>,
     drain: Option<Duration>,
+    relay: Option<RelayMode>,
     access_log: Option<AccessLog>,
     log: Option<LevelFilter>,
     open: Option<bool>,
@@ -75,6 +77,7 @@ impl Layer {
                 buffers: self.buffers.unwrap_or(256 << 20),
             },
             drain: self.drain.unwrap_or(Duration::from_secs(30)),
+            relay: self.relay.unwrap_or(RelayMode::Auto),
             access_log: self.access_log.unwrap_or(AccessLog::Stdout),
             log: self.log.unwrap_or(LevelFilter::Info),
             open: self.open.unwrap_or(false),
@@ -161,6 +164,13 @@ pub(super) const KEYS: &[Key] = &[
         form: Form::Value {
             set: |layer, value| put(&mut layer.drain, value.to_drain()),
             show: |config| Shown::Value(show_duration(config.drain)),
+        },
+    },
+    Key {
+        path: "relay",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.relay, value.to_relay()),
+            show: |config| Shown::Value(config.relay.to_string()),
         },
     },
     Key {

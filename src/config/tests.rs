@@ -47,6 +47,7 @@ workers = 4
 cpus = "2-5,8"
 resolver = ["192.0.2.1", "[2001:db8::1]:5353"]
 drain = "45s"
+relay = "splice"
 access_log = "/var/log/ringsocks.log"
 log = "debug"
 open = true
@@ -84,6 +85,7 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(config.drain, Duration::from_secs(45));
     let servers = ["192.0.2.1:53", "[2001:db8::1]:5353"].map(|server| server.parse().unwrap());
     assert_eq!(config.resolver, Resolver::Servers(servers.to_vec()));
+    assert_eq!(config.relay, RelayMode::Splice);
     assert_eq!(config.access_log, AccessLog::File("/var/log/ringsocks.log".into()));
     assert_eq!(config.log, LevelFilter::Debug);
     assert!(config.open);
@@ -123,6 +125,7 @@ fn the_defaults_are_those_of_the_documentation() {
 # cpus: all that this process may use
 # resolver: the servers of resolv.conf
 drain = "30s"
+relay = "auto"
 access_log = "stdout"
 log = "info"
 open = false
@@ -369,6 +372,9 @@ fn whatever_is_wrong_is_named() {
         ("resolver = 53", &["1:12", "expected servers, found an integer", "\"system\", or"]),
         ("resolver = {}", &["expected servers, found a table"]),
         ("resolver = [\"::1\", true]", &["1:20", "expected a string, found a boolean"]),
+        ("relay = true", &["1:9", "expected a string", "\"copy\""]),
+        ("relay = \"slice\"", &["no way to relay", "did you mean \"splice\"?"]),
+        ("relay = \"teleport\"", &["no way to relay", "\"auto\", \"copy\" or"]),
         ("access_log = false", &["1:14", "expected a string, found a boolean", "\"off\""]),
         ("access_log = [\"off\"]", &["expected a string, found a list"]),
         ("limit.sessions_per_client = \"1\"", &["expected a number, found a string", "0 = no"]),
@@ -543,6 +549,7 @@ fn every_variable_sets_its_key() {
             "limit.sessions_per_client" | "limit.handshakes_per_client" => ("7", "7"),
             "cpus" => ("1-3", "\"1-3\""),
             "log" => ("trace", "\"trace\""),
+            "relay" => ("copy", "\"copy\""),
             "open" => ("true", "true"),
             "resolver" => ("192.0.2.1:5353,::1", "[\"192.0.2.1:5353\", \"[::1]:53\"]"),
             "access_log" => ("/var/log/access", "\"/var/log/access\""),

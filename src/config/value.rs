@@ -9,6 +9,7 @@ use super::access_log::AccessLog;
 use super::cpus::Cpus;
 use super::error::Problem;
 use super::listen::{self, ListenAddress};
+use super::relay::RelayMode;
 use super::resolver::Resolver;
 use super::secret::Secret;
 use super::targets::TargetRule;
@@ -32,6 +33,7 @@ pub(super) const TARGET: &str =
 pub(super) const RESOLVER: &str = "\"system\", or servers such as \"192.0.2.1\" or \
                                    [\"192.0.2.1:5353\", \"2001:db8::1\"]; \
                                    without it, those of resolv.conf";
+pub(super) const RELAY: &str = "\"auto\", \"copy\" or \"splice\"";
 pub(super) const ACCESS_LOG: &str = "\"stdout\", \"off\" or the path of a file";
 pub(super) const PASSWORD: &str = "\"plain:PASSWORD\", the only scheme so far";
 
@@ -187,6 +189,13 @@ impl Value<'_> {
             Value::Text("system") | Value::Word("system") => Ok(Resolver::System),
             Value::Text(_) => Resolver::of(vec![server(self)?]),
             _ => Resolver::of(self.to_list(server, "servers", RESOLVER)?),
+        }
+    }
+
+    pub(super) fn to_relay(self) -> Result<RelayMode, Problem> {
+        match self {
+            Value::Text(text) | Value::Word(text) => RelayMode::parse(text),
+            _ => Err(self.wrong_type("a string", RELAY)),
         }
     }
 

@@ -129,6 +129,8 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             terms: Arc::clone(&terms),
             host: Arc::clone(&host),
             rings_max,
+            relay: plan.config.relay,
+            pipes_max: plan.pipes_max,
             resolver: match plan.config.resolver {
                 config::Resolver::System => Lookups::System(pool.clone()),
                 _ => Lookups::Own(around.sources(), plan.channels_max),

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use crate::auth::Users;
-use crate::config::Config;
+use crate::config::{Config, RelayMode};
 use crate::dns::{CHANNELS_MAX, CHANNELS_MIN};
 use crate::process::Error;
 use crate::sys;
@@ -14,6 +14,12 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 const DESCRIPTORS_PER_REACTOR: usize = 8;
 /// The part of all descriptors that the resolvers may have together.
 const RESOLVERS_PART: u64 = 32;
+/// The part of all descriptors that pipes may have together.
+const PIPES_PART: u64 = 32;
+/// Descriptors of a pipe.
+const DESCRIPTORS_PER_PIPE: usize = 2;
+/// Pipes, however many descriptors there are: a user may have so many of this size (pipe(7)).
+const PIPES_MAX: usize = 256;
 /// Sessions, however many descriptors there are: every reactor reserves room for all at start.
 const SESSIONS_MAX: u64 = 1 << 20;
 
@@ -26,6 +32,8 @@ pub struct Plan<'a> {
     pub(super) sessions_max: usize,
     /// How many sockets each reactor's resolver may have.
     pub(super) channels_max: usize,
+    /// How many pipes each reactor may have.
+    pub(super) pipes_max: usize,
 }
 
 impl Plan<'_> {
@@ -39,8 +47,10 @@ impl Plan<'_> {
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|it| Error::System("raise the limit of open files", it))?;
         let channels_max = channel_limit(descriptors, cpus.len());
-        let sessions_max = session_limit(config, descriptors, cpus.len(), channels_max)?;
-        Ok(Plan { config, users, cpus, sessions_max, channels_max })
+        let pipes_max = pipe_limit(config.relay, descriptors, cpus.len());
+        let aside = channels_max + pipes_max * DESCRIPTORS_PER_PIPE;
+        let sessions_max = session_limit(config, descriptors, cpus.len(), aside)?;
+        Ok(Plan { config, users, cpus, sessions_max, channels_max, pipes_max })
     }
 }
 
@@ -64,16 +74,23 @@ fn channel_limit(descriptors: u64, reactors: usize) -> usize {
     (part as usize).clamp(CHANNELS_MIN, CHANNELS_MAX)
 }
 
-/// The sessions that the descriptor limit and the configuration allow.
+/// As many pipes as few lanes are without that carry bulk, where there are descriptors to spare.
+fn pipe_limit(mode: RelayMode, descriptors: u64, reactors: usize) -> usize {
+    let part = descriptors as usize / PIPES_PART as usize / DESCRIPTORS_PER_PIPE;
+    if mode == RelayMode::Copy { 0 } else { part.min(PIPES_MAX) / reactors }
+}
+
+/// The sessions that the descriptor limit and the configuration allow where each reactor has so many
+/// descriptors set aside for names and pipes.
 fn session_limit(
     config: &Config,
     limit: u64,
     reactors: usize,
-    channels: usize,
+    aside: usize,
 ) -> Result<usize, Error> {
     let addresses: usize =
         config.listen.iter().map(|listen| listen.address.sockets().count()).sum();
-    let per_reactor = DESCRIPTORS_PER_REACTOR + addresses + channels;
+    let per_reactor = DESCRIPTORS_PER_REACTOR + addresses + aside;
     let overhead = DESCRIPTORS_RESERVED + (reactors * per_reactor) as u64;
     let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION;
     if affordable == 0 {

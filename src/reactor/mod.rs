@@ -24,6 +24,7 @@ pub use self::mailbox::{Mail, Mailbox};
 use self::names::Names;
 use self::net::{Outside, Resolver};
 use crate::access::{Record, Sink};
+use crate::config::RelayMode;
 use crate::dns::Sources;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
@@ -53,6 +54,10 @@ pub struct Setup {
     pub host: Arc<Host>,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
+    /// How their bytes go.
+    pub relay: RelayMode,
+    /// How many pipes they may hold at a time.
+    pub pipes_max: usize,
     /// Who knows what names mean.
     pub resolver: Lookups,
     /// Where sessions that have ended are recorded.
@@ -119,6 +124,7 @@ impl Reactor {
         };
         let outside = Outside { registry: poll.registry().try_clone()?, resolver };
         let rung = Arc::clone(&mailbox);
+        let buffers = Buffers::new(setup.rings_max, setup.relay, setup.pipes_max);
         let mut reactor = Reactor {
             index: setup.index,
             poll,
@@ -128,7 +134,7 @@ impl Reactor {
             bell: Arc::new(move || rung.post(Mail::Released)),
             // All of it now: growing would move every session in one tick.
             sessions: Slab::with_capacity(setup.terms.limit.max()),
-            cx: Context::new(now, outside, Buffers::new(setup.rings_max), setup.terms, setup.host),
+            cx: Context::new(now, outside, buffers, setup.terms, setup.host),
             timers: Timers::new(now),
             due: Vec::new(),
             ready: VecDeque::new(),
@@ -374,6 +380,10 @@ impl Reactor {
             names: self.names().map(Names::counters).unwrap_or_default(),
             rings_in_use: self.cx.buffers.rings_lent() as u64,
             rings_free: self.cx.buffers.rings_left() as u64,
+            pipes_open: self.cx.buffers.pipes_open() as u64,
+            pipes_in_use: self.cx.buffers.pipes_lent() as u64,
+            pipes_denied: self.cx.buffers.pipes_denied(),
+            lanes_unspliceable: self.cx.buffers.unspliceable(),
             inboxes_in_use: self.cx.buffers.inboxes_lent() as u64,
             ..Report::default()
         };

@@ -104,6 +104,14 @@ impl Socket for TcpStream {
         sys::discard(self.as_fd(), max)
     }
 
+    fn splice_in(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        pipe.splice_from(self.as_fd(), max)
+    }
+
+    fn splice_out(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        pipe.splice_to(self.as_fd(), max)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }

@@ -1,6 +1,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::Pipe;
+use crate::sys;
+
 /// A connected, non-blocking stream socket, as far as a session needs one.
 ///
 /// The reactor's is a TCP socket; the simulator's is a model of one.
@@ -13,6 +16,11 @@ pub trait Socket {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Throws away up to `max` received bytes; 0 is the end of the stream.
     fn discard(&mut self, max: usize) -> io::Result<usize>;
+    /// Moves up to `max` received bytes into `pipe`; 0 is the end of the stream, `EAGAIN` says
+    /// that there are none or that the pipe takes no more.
+    fn splice_in(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize>;
+    /// Sends some of the first `max` bytes in `pipe`, which are there.
+    fn splice_out(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize>;
     /// Sends a FIN after what was sent.
     fn shutdown_write(&mut self) -> io::Result<()>;
     /// Takes the pending error, which no later call will return (`SO_ERROR`).
@@ -63,6 +71,10 @@ pub enum Sent {
     /// The socket takes no more for ever.
     Broken,
 }
+
+/// A socket that cannot be spliced, or not now: nothing has moved, and copying may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unspliceable;
 
 /// A [`Socket`] with what is remembered of it: readiness, since edges come once, and the first
 /// error, since the kernel hands that out once and then reports a clean end.
@@ -123,13 +135,13 @@ impl<S: Socket> Endpoint<S> {
     /// Receives into `into`, which is not empty.
     pub fn recv(&mut self, into: &mut [u8]) -> Received {
         let wanted = into.len();
-        self.receive(wanted, |socket| socket.recv(into))
+        self.receive(Some(wanted), |socket| socket.recv(into))
     }
 
     /// Receives into `into`, which is not empty, and leaves it all to be received again.
     pub fn peek(&mut self, into: &mut [u8]) -> Received {
         let wanted = into.len();
-        let peeked = self.receive(wanted, |socket| socket.peek(into));
+        let peeked = self.receive(Some(wanted), |socket| socket.peek(into));
         if let Received::Bytes(_) = peeked {
             self.readable = true;
         }
@@ -138,32 +150,42 @@ impl<S: Socket> Endpoint<S> {
 
     /// Throws away up to `max` received bytes.
     pub fn discard(&mut self, max: usize) -> Received {
-        self.receive(max, |socket| socket.discard(max))
+        self.receive(Some(max), |socket| socket.discard(max))
+    }
+
+    /// Moves up to `max` received bytes into `pipe`. Blocked with bytes in the pipe says only that
+    /// the pipe is full, or that there is no more to receive.
+    pub fn splice_in(&mut self, pipe: &mut Pipe, max: usize) -> Result<Received, Unspliceable> {
+        let mut refused = false;
+        // A pipe may be full of a few bytes, so a short splice proves nothing.
+        let received = self.receive(None, |socket| {
+            tell_refusal(socket.splice_in(pipe.kernel(), max), &mut refused)
+        });
+        match received {
+            Received::Bytes(n) => pipe.fill(n),
+            Received::Blocked => self.readable |= refused || !pipe.is_empty(),
+            Received::End | Received::Reset => {}
+        }
+        if refused { Err(Unspliceable) } else { Ok(received) }
     }
 
     /// Sends some of `bytes`, which is not empty.
     pub fn send(&mut self, bytes: &[u8]) -> Sent {
-        if self.fault != Fault::Sound {
-            return Sent::Broken;
+        self.deliver(Some(bytes.len()), |socket| socket.send(bytes))
+    }
+
+    /// Sends some of what is in `pipe`, which is not empty.
+    pub fn splice_out(&mut self, pipe: &mut Pipe) -> Result<Sent, Unspliceable> {
+        let mut refused = false;
+        let offered = pipe.len();
+        let sent = self.deliver(None, |socket| {
+            tell_refusal(socket.splice_out(pipe.kernel(), offered), &mut refused)
+        });
+        if let Sent::Bytes(n) = sent {
+            pipe.consume(n);
         }
-        while self.writable {
-            match self.socket.send(bytes) {
-                Ok(n) => {
-                    self.writable = n == bytes.len();
-                    return Sent::Bytes(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_shortage(&error) => {
-                    self.writable = false;
-                    self.starved |= error.kind() != io::ErrorKind::WouldBlock;
-                }
-                Err(error) => {
-                    self.latch(&error);
-                    return Sent::Broken;
-                }
-            }
-        }
-        Sent::Blocked
+        self.writable |= refused;
+        if refused { Err(Unspliceable) } else { Ok(sent) }
     }
 
     /// Sends a FIN after what was sent. On a connection that is already reset it does nothing: the
@@ -177,6 +199,11 @@ impl<S: Socket> Endpoint<S> {
     /// Whether something may be there to receive.
     pub fn is_readable(&self) -> bool {
         self.readable
+    }
+
+    /// Whether it may be spliced from: an urgent byte stops a splice for ever.
+    pub fn can_splice(&self) -> bool {
+        !self.urgent
     }
 
     /// Whether there may be room to send. A broken socket is writable: trying tells.
@@ -235,9 +262,10 @@ impl<S: Socket> Endpoint<S> {
         self.socket.reset_on_close();
     }
 
+    /// `wanted` is what a call would have received had there been as much.
     fn receive(
         &mut self,
-        wanted: usize,
+        wanted: Option<usize>,
         mut call: impl FnMut(&mut S) -> io::Result<usize>,
     ) -> Received {
         while self.readable {
@@ -250,7 +278,8 @@ impl<S: Socket> Endpoint<S> {
                 Ok(n) => {
                     // A short receive has emptied the socket, unless it stopped at an urgent mark
                     // or before an end that was reported already.
-                    self.readable = n == wanted || self.end_reported || self.urgent;
+                    let short = wanted.is_some_and(|wanted| n < wanted);
+                    self.readable = !short || self.end_reported || self.urgent;
                     return Received::Bytes(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -265,6 +294,35 @@ impl<S: Socket> Endpoint<S> {
             }
         }
         Received::Blocked
+    }
+
+    /// `offered` is what a call would have sent had there been room.
+    fn deliver(
+        &mut self,
+        offered: Option<usize>,
+        mut call: impl FnMut(&mut S) -> io::Result<usize>,
+    ) -> Sent {
+        if self.fault != Fault::Sound {
+            return Sent::Broken;
+        }
+        while self.writable {
+            match call(&mut self.socket) {
+                Ok(n) => {
+                    self.writable = offered.is_none_or(|offered| n == offered);
+                    return Sent::Bytes(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_shortage(&error) => {
+                    self.writable = false;
+                    self.starved |= error.kind() != io::ErrorKind::WouldBlock;
+                }
+                Err(error) => {
+                    self.latch(&error);
+                    return Sent::Broken;
+                }
+            }
+        }
+        Sent::Blocked
     }
 
     /// Learns whether a reported error is a reset before or after the peer's FIN.
@@ -292,6 +350,27 @@ impl<S: Socket> Endpoint<S> {
         }
         self.readable = true;
     }
+}
+
+/// Takes a refusal to splice for a socket that is blocked, and tells.
+fn tell_refusal(spliced: io::Result<usize>, refused: &mut bool) -> io::Result<usize> {
+    spliced.map_err(|error| match error.raw_os_error() {
+        // Out of memory, a socket or a kernel that cannot, or a filter of calls or of packets. If
+        // it was not about splicing, the call that copies will say so.
+        Some(
+            libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::EINVAL
+            | libc::ENOSYS
+            | libc::EOPNOTSUPP
+            | libc::EPERM
+            | libc::EACCES,
+        ) => {
+            *refused = true;
+            io::ErrorKind::WouldBlock.into()
+        }
+        _ => error,
+    })
 }
 
 /// Whether a call failed only for now.

@@ -1,10 +1,63 @@
-use super::{Buffers, Endpoint, Received, Ring, Sent, Socket};
+use super::{Buffers, Endpoint, Pipe, Received, Ring, Sent, Socket, Unspliceable};
+use crate::config::RelayMode;
 
 /// One direction of a session: the bytes under way from a source to a sink, and how far it is.
+///
+/// What waits in its ring comes before what waits in its pipe.
 pub struct Lane {
     ring: Option<Ring>,
+    pipe: Option<Box<Pipe>>,
     flow: Flow,
+    pace: Pace,
     bytes: u64,
+}
+
+/// How its bytes go.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Through a ring; the last so many receives were large.
+    Copying { large: u8 },
+    /// Through a pipe; the last so many splices were small.
+    Splicing { small: u8 },
+    /// Through a ring for ever: it cannot be spliced.
+    CopyingOnly,
+}
+
+impl Pace {
+    /// In one call, so much is bulk.
+    const LARGE_BYTES: usize = 64 * 1024;
+    /// So many large receives in a row are the beginning of a bulk transfer.
+    const LARGE_RECEIVES: u8 = 2;
+    /// In one call, so little is as well copied.
+    const SMALL_BYTES: usize = 16 * 1024;
+    /// So many small splices in a row are its end.
+    const SMALL_SPLICES: u8 = 8;
+
+    fn note_receive(&mut self, n: usize) {
+        if let Pace::Copying { large } = self {
+            *large = if n < Pace::LARGE_BYTES { 0 } else { *large + 1 };
+            if *large == Pace::LARGE_RECEIVES {
+                *self = Pace::Splicing { small: 0 };
+            }
+        }
+    }
+
+    fn note_splice(&mut self, n: usize) {
+        if let Pace::Splicing { small } = self {
+            *small = if n < Pace::SMALL_BYTES { *small + 1 } else { 0 };
+            if *small == Pace::SMALL_SPLICES {
+                *self = Pace::Copying { large: 0 };
+            }
+        }
+    }
+
+    fn is_splicing(self, mode: RelayMode) -> bool {
+        match (self, mode) {
+            (Pace::CopyingOnly, _) | (_, RelayMode::Copy) => false,
+            (_, RelayMode::Splice) => true,
+            (pace, RelayMode::Auto) => matches!(pace, Pace::Splicing { .. }),
+        }
+    }
 }
 
 /// How far a lane is.
@@ -80,7 +133,13 @@ impl Work {
 impl Lane {
     /// A lane for what comes after these bytes: a client's early data.
     pub fn new(early: Option<Ring>) -> Lane {
-        Lane { ring: early, flow: Flow::Open, bytes: 0 }
+        Lane {
+            ring: early,
+            pipe: None,
+            flow: Flow::Open,
+            pace: Pace::Copying { large: 0 },
+            bytes: 0,
+        }
     }
 
     /// How far it is.
@@ -100,7 +159,7 @@ impl Lane {
 
     /// Whether bytes wait for the sink.
     pub fn is_pending(&self) -> bool {
-        self.ring.is_some()
+        self.ring.is_some() || self.pipe.is_some()
     }
 
     /// Gives back what it holds.
@@ -108,25 +167,39 @@ impl Lane {
         if let Some(ring) = self.ring.take() {
             buffers.give(ring);
         }
+        if let Some(pipe) = self.pipe.take() {
+            buffers.give_pipe(pipe);
+        }
     }
 
     /// Hands what waits to the sink, as far as it will take it.
     fn flush<S: Socket>(&mut self, sink: &mut Endpoint<S>, buffers: &mut Buffers, work: &mut Work) {
-        while let Some(ring) = &mut self.ring {
-            if ring.is_empty() {
-                return self.release(buffers);
-            }
-            match sink.send(ring.bytes()) {
-                Sent::Bytes(n) => {
-                    ring.consume(n);
+        while self.is_pending() {
+            let sent = match (&mut self.ring, &mut self.pipe) {
+                (Some(ring), _) if !ring.is_empty() => {
+                    let sent = sink.send(ring.bytes());
+                    if let Sent::Bytes(n) = sent {
+                        ring.consume(n);
+                    }
+                    Ok(sent)
+                }
+                (_, Some(pipe)) if !pipe.is_empty() => match self.pace {
+                    Pace::CopyingOnly => Err(Unspliceable),
+                    _ => sink.splice_out(pipe),
+                },
+                _ => return self.release(buffers),
+            };
+            match sent {
+                Ok(Sent::Bytes(n)) => {
                     self.bytes += n as u64;
                     work.moved = true;
                 }
-                Sent::Blocked => return,
-                Sent::Broken => {
+                Ok(Sent::Blocked) => return,
+                Ok(Sent::Broken) => {
                     self.release(buffers);
                     self.end(Flow::Discarding, work);
                 }
+                Err(Unspliceable) => self.empty_pipe(buffers),
             }
         }
     }
@@ -136,11 +209,36 @@ impl Lane {
         work.moved = true;
     }
 
-    /// Whether the source's bytes are wanted: there is room, and they would not just sit here.
+    /// The sink cannot be spliced to: what is in the pipe goes on through a ring.
+    fn empty_pipe(&mut self, buffers: &mut Buffers) {
+        self.copy_only(buffers);
+        let (ring, pipe) = (&mut self.ring, &mut self.pipe);
+        let ring = ring.get_or_insert_with(|| buffers.ring_for_pipe());
+        match pipe.as_mut().map(|pipe| pipe.read(ring.room())) {
+            Some(Ok(n)) if n > 0 => ring.fill(n),
+            // What was put in is there. If it is not, going on without it would be worse.
+            _ => {
+                self.release(buffers);
+                self.flow = Flow::Flushing(Ending::Reset);
+            }
+        }
+    }
+
+    fn copy_only(&mut self, buffers: &mut Buffers) {
+        if !matches!(self.pace, Pace::CopyingOnly) {
+            self.pace = Pace::CopyingOnly;
+            buffers.count_unspliceable();
+        }
+    }
+
+    /// Whether the source's bytes are wanted: there is room behind those that wait, and they would
+    /// not just sit here.
     fn wants_more<S: Socket>(&self, sink: &Endpoint<S>) -> bool {
-        match &self.ring {
-            Some(ring) => !ring.is_full(),
-            None => sink.is_writable(),
+        match (&self.ring, &self.pipe) {
+            (None, None) => sink.is_writable(),
+            (Some(ring), None) => !ring.is_full(),
+            (None, Some(pipe)) => pipe.room() > 0 && !matches!(self.pace, Pace::CopyingOnly),
+            (Some(_), Some(_)) => false,
         }
     }
 
@@ -152,6 +250,13 @@ impl Lane {
         buffers: &mut Buffers,
         work: &mut Work,
     ) {
+        if self.ring.is_none() && self.pipe.is_none() {
+            let splices = self.pace.is_splicing(buffers.mode()) && source.can_splice();
+            self.pipe = splices.then(|| buffers.pipe()).flatten();
+        }
+        if self.pipe.is_some() {
+            return self.splice(source, buffers, work);
+        }
         if self.ring.is_none() {
             self.ring = buffers.ring();
         }
@@ -163,8 +268,29 @@ impl Lane {
                 ring.fill(n);
                 work.moved = true;
                 work.spend(n);
+                self.pace.note_receive(n);
             }
             received => self.handle_end(received),
+        }
+    }
+
+    /// Fills the pipe once.
+    fn splice<S: Socket>(
+        &mut self,
+        source: &mut Endpoint<S>,
+        buffers: &mut Buffers,
+        work: &mut Work,
+    ) {
+        let Some(pipe) = &mut self.pipe else { return };
+        match source.splice_in(pipe, pipe.room()) {
+            Ok(Received::Bytes(n)) => {
+                work.moved = true;
+                work.spend(n);
+                self.pace.note_splice(n);
+            }
+            Ok(Received::Blocked) => pipe.handle_blocked(),
+            Ok(received) => self.handle_end(received),
+            Err(Unspliceable) => self.copy_only(buffers),
         }
     }
 
@@ -284,7 +410,7 @@ mod tests {
                 source: endpoint(source, READY),
                 lane: Lane::new(None),
                 sink: endpoint(sink, READY),
-                buffers: Buffers::new(rings_max),
+                buffers: Buffers::new(rings_max, RelayMode::Auto, 0),
             }
         }
 

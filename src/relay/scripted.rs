@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{Endpoint, Readiness, Socket};
+use crate::sys;
 
 pub(super) const READY: Readiness =
     Readiness { readable: true, writable: true, read_closed: false, urgent: false, error: false };
@@ -24,6 +25,8 @@ pub(super) struct Scripted {
     /// How many bytes each send takes, or an `errno`; none left: all.
     pub(super) room: VecDeque<Result<usize, i32>>,
     pub(super) sent: Vec<u8>,
+    /// Which `errno` each splice is refused with, if any; none left: none is.
+    pub(super) refusals: VecDeque<Option<i32>>,
     pub(super) pending_error: Option<i32>,
     pub(super) finished: bool,
     pub(super) unacknowledged: usize,
@@ -90,6 +93,36 @@ impl Socket for Scripted {
 
     fn discard(&mut self, max: usize) -> io::Result<usize> {
         self.take(max, |_| {})
+    }
+
+    fn splice_in(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        if let Some(errno) = self.refusals.pop_front().flatten() {
+            return Err(error(errno));
+        }
+        // So few go into a pipe all at once or not at all.
+        let mut bytes = vec![0; max.min(4096)];
+        match self.peek(&mut bytes)? {
+            0 => Ok(0),
+            n => {
+                pipe.write(&bytes[..n])?;
+                self.take(n, |_| {})
+            }
+        }
+    }
+
+    fn splice_out(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        if let Some(errno) = self.refusals.pop_front().flatten() {
+            return Err(error(errno));
+        }
+        let room = match self.room.pop_front() {
+            Some(Err(errno)) => return Err(error(errno)),
+            Some(Ok(n)) => n.min(max),
+            None => max,
+        };
+        let mut bytes = vec![0; room];
+        let n = pipe.read(&mut bytes)?;
+        self.sent.extend(&bytes[..n]);
+        Ok(n)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

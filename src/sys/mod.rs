@@ -11,12 +11,6 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-mod interfaces;
-mod routes;
-
-pub use interfaces::{interface_index, local_addresses};
-pub use routes::local_networks;
-
 /// Calls a libc function that reports failure by -1 and `errno`.
 macro_rules! syscall {
     ($function:ident($($argument:expr),* $(,)?)) => {{
@@ -26,6 +20,14 @@ macro_rules! syscall {
         if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
     }};
 }
+
+mod interfaces;
+mod pipe;
+mod routes;
+
+pub use interfaces::{interface_index, local_addresses};
+pub use pipe::Pipe;
+pub use routes::local_networks;
 
 /// The CPUs this process may run on, ascending (`sched_getaffinity(2)`): a container's cpuset and
 /// `taskset` are honoured.

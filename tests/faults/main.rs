@@ -75,7 +75,7 @@
 //! | R6 | `faults::vanishing::the_kernel_looks_after_both_ends_of_an_idle_session` |
 //! | R7 | `faults::injected::interrupted_calls_change_no_byte` |
 //! | R7 | `faults::injected::calls_that_fail_for_want_of_memory_change_no_byte` |
-//! | R7 | `simulation::a_thousand_seeds` |
+//! | R7 | `simulation::thousands_of_seeds` |
 //! | R9 | `faults::relaying::a_byte_at_a_time_in_both_directions_is_no_burden` |
 //! | R12 | `faults::relaying::a_session_at_full_speed_leaves_a_thousand_others_their_turn` |
 //! | R14 | `faults::injected::a_write_to_who_is_gone_ends_the_session_and_nothing_else` |

@@ -4,6 +4,8 @@ pub(crate) enum Event {
     Wrap,
     FullRing,
     Peek,
+    FullPipe,
+    SpliceRefused,
     Yield,
     LateEdge,
     LateAnswer,
@@ -35,10 +37,12 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 31] = [
+    pub(crate) const ALL: [Event; 33] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
+        Event::FullPipe,
+        Event::SpliceRefused,
         Event::Yield,
         Event::LateEdge,
         Event::LateAnswer,

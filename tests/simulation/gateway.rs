@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringsocks::access::Record;
+use ringsocks::config::RelayMode;
 use ringsocks::dns::Answer;
 use ringsocks::metrics::Stage;
 use ringsocks::outcome::Outcome;
@@ -33,6 +34,7 @@ pub(crate) struct Gateway {
     cx: Context<SimNet>,
     limits: Limits,
     rings_max: usize,
+    pipes_max: usize,
     sessions: Slab<Entry>,
     ready: VecDeque<Token>,
     pub(crate) outcomes: [u64; Outcome::COUNT],
@@ -55,18 +57,21 @@ enum Fact {
 impl Gateway {
     pub(crate) fn new(
         world: Rc<RefCell<World>>,
-        rings_max: usize,
+        (rings_max, pipes_max): (usize, usize),
+        mode: RelayMode,
         terms: Terms,
         limits: Limits,
     ) -> Gateway {
         let now = world.borrow().instant();
         let net = SimNet(Rc::clone(&world));
-        let cx = Context::new(now, net, Buffers::new(rings_max), terms.into(), Arc::default());
+        let buffers = Buffers::new(rings_max, mode, pipes_max);
+        let cx = Context::new(now, net, buffers, terms.into(), Arc::default());
         Gateway {
             world,
             cx,
             limits,
             rings_max,
+            pipes_max,
             sessions: Slab::new(),
             ready: VecDeque::new(),
             outcomes: [0; Outcome::COUNT],
@@ -112,6 +117,7 @@ impl Gateway {
     pub(crate) fn check_empty(&self) {
         assert!(self.sessions.is_empty());
         assert_eq!(self.cx.buffers.rings_lent(), 0, "rings have leaked");
+        assert_eq!(self.cx.buffers.pipes_lent(), 0, "pipes have leaked");
         assert_eq!(self.cx.buffers.inboxes_lent(), 0, "inboxes have leaked");
     }
 
@@ -351,9 +357,14 @@ impl Gateway {
                 panic!("slot {slot} (life {}) sleeps over: {what}", entry.life);
             }
         }
-        let lent = self.cx.buffers.rings_lent() + self.cx.buffers.inboxes_lent();
-        assert_eq!(lent, buffers_held, "rings and inboxes do not belong to bytes");
-        assert!(self.cx.buffers.rings_lent() <= self.rings_max);
+        let buffers = &self.cx.buffers;
+        let (rings, pipes) = (buffers.rings_lent(), buffers.pipes_lent());
+        let lent = rings + pipes + buffers.inboxes_lent();
+        // A lane whose pipe cannot be sent from has a ring besides.
+        let fits = buffers_held..=buffers_held + pipes;
+        assert!(fits.contains(&lent), "{lent} buffers for {buffers_held} lots of bytes");
+        assert!(rings <= self.rings_max + pipes);
+        assert!(pipes <= self.pipes_max);
     }
 
     /// How many buffers a session must hold for the bytes it keeps.
@@ -476,8 +487,9 @@ impl Gateway {
                     return None;
                 }
                 let target = target.unwrap();
-                neglected_lane(client, life.up_held(), target)
-                    .or_else(|| neglected_lane(target, life.down_held(), client))
+                let piped = self.cx.buffers.pipes_lent() > 0;
+                neglected_lane(client, life.up_held(), target, piped)
+                    .or_else(|| neglected_lane(target, life.down_held(), client, piped))
             }
             Stage::Severing => None,
             Stage::Closing => {
@@ -491,12 +503,14 @@ impl Gateway {
     }
 }
 
-fn neglected_lane(source: &Link, held: usize, sink: &Link) -> Option<&'static str> {
+/// A pipe, unlike a ring, may be full of a few bytes.
+fn neglected_lane(source: &Link, held: usize, sink: &Link, piped: bool) -> Option<&'static str> {
     let sinks = sink.tcp.has_space(OURS) && !sink.fault_known;
     if held > 0 && sinks {
         return Some("bytes in a ring, and room for them");
     }
-    let takes_more = sinks || sink.fault_known || (1..INBOX_BYTES).contains(&held);
+    let has_room = !piped && (1..INBOX_BYTES).contains(&held);
+    let takes_more = sinks || sink.fault_known || has_room;
     (takes_more && has_news(source)).then_some("a source that speaks, and room for it")
 }
 

@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::Users;
-use ringsocks::config::{TargetRule, Timeouts};
+use ringsocks::config::{RelayMode, TargetRule, Timeouts};
 use ringsocks::outcome::Outcome;
 use ringsocks::policy::{ClientLimits, SessionLimit, Targets};
 use ringsocks::session::Terms;
@@ -38,7 +38,7 @@ use crate::script::Script;
 use crate::tcp::{OURS, PEER};
 use crate::world::{Limits, World};
 
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 3000;
 const SEED_VARIABLE: &str = "RINGSOCKS_SIMULATION_SEED";
 
 /// What a seed came to.
@@ -51,7 +51,7 @@ struct Played {
 }
 
 #[test]
-fn a_thousand_seeds() {
+fn thousands_of_seeds() {
     if let Some(seed) = env::var(SEED_VARIABLE).ok().map(|it| it.parse().expect("a number")) {
         let played = play(seed, true);
         println!("trace {:016x} of {} ticks", played.hash, played.ticks);
@@ -66,7 +66,7 @@ fn a_thousand_seeds() {
     });
     let mut failed = Vec::new();
     let mut all =
-        Played { hash: 0, ticks: 0, counts: Default::default(), outcomes: [0; Outcome::COUNT] };
+        Played { hash: 0, ticks: 0, counts: [0; Event::ALL.len()], outcomes: [0; Outcome::COUNT] };
     for played in halves.into_iter().flatten() {
         match played {
             Ok(played) => all.add(&played),
@@ -131,7 +131,8 @@ fn play(seed: u64, verbose: bool) -> Played {
     let mut random = Random::new(seed);
     let with_users = random.once_in(3);
     let (terms, limits) = throw_terms(&mut random, with_users);
-    let rings_max = random.pick(&[1, 2, 2, 4]);
+    let buffers_max = (random.pick(&[1, 2, 2, 4]), random.pick(&[0, 1, 3]));
+    let mode = random.pick(&[RelayMode::Auto, RelayMode::Copy, RelayMode::Splice]);
     let lives = random.between(3, 12);
     let scripts: Vec<Script> =
         (0..lives).map(|life| Script::throw(&mut random, life as u8, with_users)).collect();
@@ -143,7 +144,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     scripts.into_iter().for_each(|script| world.borrow_mut().add_life(script));
     let longest = limits.longest();
     let never_ends = limits.idle.is_none() || limits.half_closed.is_none();
-    let mut gateway = Gateway::new(Rc::clone(&world), rings_max, terms, limits);
+    let mut gateway = Gateway::new(Rc::clone(&world), buffers_max, mode, terms, limits);
 
     let mut ticks = 0;
     while ticks < ticks_max && !(gateway.is_empty() && world.borrow().happenings.is_empty()) {

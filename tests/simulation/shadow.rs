@@ -217,7 +217,7 @@ impl World {
         let now = self.now;
         let life = &mut self.lives[index];
         // What is thrown away keeps nothing alive.
-        if life.granted.is_some() && how == How::Receive {
+        if life.granted.is_some() && matches!(how, How::Receive | How::Splice) {
             life.moved_at = now;
         }
         match target {

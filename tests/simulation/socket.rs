@@ -10,6 +10,7 @@ use ringsocks::dns::{Answer, Asked};
 use ringsocks::proto::Name;
 use ringsocks::relay::Socket;
 use ringsocks::session::Net;
+use ringsocks::sys;
 use ringsocks::token::Token;
 
 use crate::counts::Event;
@@ -34,39 +35,11 @@ impl SimSocket {
     }
 }
 
-impl Socket for SimSocket {
-    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        assert!(!into.is_empty());
+impl SimSocket {
+    /// The model takes what it has room for.
+    fn offer(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let world = &mut *self.world.borrow_mut();
-        world.recv(self.link, How::Receive, into.len(), |bytes| {
-            into[..bytes.len()].copy_from_slice(bytes);
-        })
-    }
-
-    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        assert!(!into.is_empty());
-        let world = &mut *self.world.borrow_mut();
-        world.recv(self.link, How::Peek, into.len(), |bytes| {
-            into[..bytes.len()].copy_from_slice(bytes);
-        })
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        assert!(!bytes.is_empty());
-        let world = &mut *self.world.borrow_mut();
-        if world.is_interrupted() {
-            return Err(io::Error::from_raw_os_error(libc::EINTR));
-        }
-        let mut offered = bytes;
-        if world.is_short_of_memory(self.link) {
-            world.count(Event::ShortageSending);
-            offered = &bytes[..world.random.below(bytes.len())];
-            if offered.is_empty() {
-                let errno = world.random.pick(&[libc::EAGAIN, libc::ENOBUFS]);
-                return Err(io::Error::from_raw_os_error(errno));
-            }
-        }
-        let result = world.links[self.link].tcp.send(OURS, offered);
+        let result = world.links[self.link].tcp.send(OURS, bytes);
         match result {
             Ok(n) => {
                 world.progress += n as u64;
@@ -86,10 +59,55 @@ impl Socket for SimSocket {
         world.note("send", self.link, result.map_or_else(|errno| errno as usize, |n| n + 1000));
         result.map_err(io::Error::from_raw_os_error)
     }
+}
+
+impl Socket for SimSocket {
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!into.is_empty());
+        let world = &mut *self.world.borrow_mut();
+        world.recv(self.link, How::Receive, into.len(), |bytes| {
+            into[..bytes.len()].copy_from_slice(bytes);
+        })
+    }
+
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!into.is_empty());
+        let world = &mut *self.world.borrow_mut();
+        world.recv(self.link, How::Peek, into.len(), |bytes| {
+            into[..bytes.len()].copy_from_slice(bytes);
+        })
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!bytes.is_empty());
+        let taken = self.world.borrow_mut().room_for(self.link, bytes.len())?;
+        self.offer(&bytes[..taken])
+    }
 
     fn discard(&mut self, max: usize) -> io::Result<usize> {
         let world = &mut *self.world.borrow_mut();
         world.recv(self.link, How::Discard, max, |_| {})
+    }
+
+    fn splice_in(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        assert!(max > 0);
+        self.world.borrow_mut().splice_in(self.link, pipe, max)
+    }
+
+    fn splice_out(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        assert!(max > 0);
+        self.world.borrow_mut().refuse_splice()?;
+        let room = self.world.borrow().links[self.link].tcp.room(OURS);
+        if room == 0 {
+            // It says why.
+            return self.offer(&[0]);
+        }
+        let n = self.world.borrow_mut().random.between(1, room.min(max));
+        let mut bytes = vec![0; n];
+        pipe.read(&mut bytes)?;
+        let sent = self.offer(&bytes)?;
+        assert_eq!(sent, n, "the model takes as much as it has room for");
+        Ok(n)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -205,6 +223,24 @@ impl World {
         }
     }
 
+    /// How much of `offered` bytes is looked at by a send.
+    fn room_for(&mut self, link: usize, offered: usize) -> io::Result<usize> {
+        if self.is_interrupted() {
+            return Err(io::Error::from_raw_os_error(libc::EINTR));
+        }
+        if !self.is_short_of_memory(link) {
+            return Ok(offered);
+        }
+        self.count(Event::ShortageSending);
+        match self.random.below(offered) {
+            0 => {
+                let errno = self.random.pick(&[libc::EAGAIN, libc::ENOBUFS]);
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            some => Ok(some),
+        }
+    }
+
     pub(super) fn is_short_of_memory(&mut self, link: usize) -> bool {
         let short = self.shortages && self.random.once_in(25);
         if short {
@@ -254,8 +290,17 @@ impl World {
         let tcp = &mut self.links[link].tcp;
         let result = match how {
             How::Peek => tcp.peek(OURS, max, see),
-            How::Receive | How::Discard => tcp.recv(OURS, max, see),
+            How::Receive | How::Splice | How::Discard => tcp.recv(OURS, max, see),
         };
+        self.note_received(link, how, result)
+    }
+
+    fn note_received(
+        &mut self,
+        link: usize,
+        how: How,
+        result: Result<usize, i32>,
+    ) -> io::Result<usize> {
         match result {
             Ok(0) => self.links[link].end_known = true,
             Ok(_) if how == How::Peek => self.count(Event::Peek),
@@ -268,9 +313,48 @@ impl World {
                 }
             }
         }
-        let what = ["recv", "peek", "discard"][how as usize];
+        let what = ["recv", "peek", "splice", "discard"][how as usize];
         self.note(what, link, result.map_or_else(|errno| errno as usize, |n| n + 1000));
         result.map_err(io::Error::from_raw_os_error)
+    }
+
+    /// Splicing is refused now and then, before anything has moved.
+    fn refuse_splice(&mut self) -> io::Result<()> {
+        if self.is_interrupted() {
+            return Err(io::Error::from_raw_os_error(libc::EINTR));
+        }
+        if self.random.once_in(50) {
+            self.count(Event::SpliceRefused);
+            let errno = self.random.pick(&[libc::EINVAL, libc::ENOMEM, libc::EPERM]);
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(())
+    }
+
+    fn splice_in(&mut self, link: usize, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        self.refuse_splice()?;
+        let tcp = &mut self.links[link].tcp;
+        if tcp.is_at_urgent_byte(OURS) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // So few go into the pipe all at once or not at all; a real one may be full of few bytes, too.
+        let max = max.min(self.random.pick(&[1, 500, 4096]));
+        let mut bytes = Vec::new();
+        let peeked = tcp.peek(OURS, max, |it| bytes.extend_from_slice(it));
+        if let Ok(1..) = peeked {
+            let life = &self.lives[self.links[link].life];
+            let held = match self.links[link].target {
+                None => life.up_held(),
+                Some(_) => life.down_held(),
+            };
+            let full = (held > 0 && self.random.once_in(10)).then_some(libc::EAGAIN);
+            let put =
+                full.map_or_else(|| pipe.write(&bytes), |it| Err(io::Error::from_raw_os_error(it)));
+            put.inspect_err(|_| self.count(Event::FullPipe))?;
+            let taken = self.links[link].tcp.recv(OURS, bytes.len(), |_| {});
+            assert_eq!(taken, peeked);
+        }
+        self.note_received(link, How::Splice, peeked)
     }
 
     /// Beside an attempt under way the next begins a quarter of a second after the last, unless one

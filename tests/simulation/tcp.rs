@@ -213,6 +213,21 @@ impl Connection {
         if side.dead { Ok(0) } else { Err(libc::EAGAIN) }
     }
 
+    /// How many bytes a send would take.
+    pub(crate) fn room(&self, end: usize) -> usize {
+        let side = &self.sides[end];
+        if side.error.is_some() || side.dead || side.fin_sent || self.state == State::Connecting {
+            return 0;
+        }
+        side.unsent_max.saturating_sub(side.unsent.len())
+    }
+
+    /// Whether the next byte is one that is not of the stream.
+    pub(crate) fn is_at_urgent_byte(&self, end: usize) -> bool {
+        let side = &self.sides[end];
+        side.urgent_at == Some(side.read_at) && side.received.len() > 0
+    }
+
     pub(crate) fn send(&mut self, end: usize, bytes: &[u8]) -> Result<usize, i32> {
         let side = &mut self.sides[end];
         if let Some(errno) = side.error.take() {

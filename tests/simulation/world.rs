@@ -218,6 +218,7 @@ pub(super) enum Saw {
 pub(super) enum How {
     Receive,
     Peek,
+    Splice,
     Discard,
 }
 
