@@ -21,7 +21,6 @@ use crate::logging::LogWriter;
 use crate::offload::Pool;
 use crate::policy::{ClientLimits, SessionLimit, Targets};
 use crate::reactor::{Lookups, Setup};
-use crate::relay::RING_BYTES;
 use crate::session::Terms;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
@@ -108,7 +107,6 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     log::info!("ringsocks {}: {plan}", env!("CARGO_PKG_VERSION"));
 
     let limit = Arc::new(SessionLimit::new(plan.sessions_max));
-    let rings_max = (plan.config.limit.buffers / plan.cpus.len() as u64) as usize / RING_BYTES;
     let pool = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
@@ -128,7 +126,7 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             listeners,
             terms: Arc::clone(&terms),
             host: Arc::clone(&host),
-            rings_max,
+            rings_max: plan.rings_max,
             relay: plan.config.relay,
             pipes_max: plan.pipes_max,
             resolver: match plan.config.resolver {

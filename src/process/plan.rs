@@ -4,6 +4,7 @@ use crate::auth::Users;
 use crate::config::{Config, RelayMode};
 use crate::dns::{CHANNELS_MAX, CHANNELS_MIN};
 use crate::process::Error;
+use crate::relay::{PIPE_BYTES, RING_BYTES};
 use crate::sys;
 
 /// Descriptors a session needs: its client's and its target's.
@@ -15,7 +16,9 @@ const DESCRIPTORS_PER_REACTOR: usize = 8;
 /// The part of all descriptors that the resolvers may have together.
 const RESOLVERS_PART: u64 = 32;
 /// The part of all descriptors that pipes may have together.
-const PIPES_PART: u64 = 32;
+const PIPES_PART: usize = 32;
+/// The part of `limit.buffers` that they may have.
+const PIPES_PART_OF_MEMORY: usize = 4;
 /// Descriptors of a pipe.
 const DESCRIPTORS_PER_PIPE: usize = 2;
 /// Pipes, however many descriptors there are: a user may have so many of this size (pipe(7)).
@@ -32,6 +35,8 @@ pub struct Plan<'a> {
     pub(super) sessions_max: usize,
     /// How many sockets each reactor's resolver may have.
     pub(super) channels_max: usize,
+    /// How many rings each reactor may have.
+    pub(super) rings_max: usize,
     /// How many pipes each reactor may have.
     pub(super) pipes_max: usize,
 }
@@ -47,10 +52,12 @@ impl Plan<'_> {
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|it| Error::System("raise the limit of open files", it))?;
         let channels_max = channel_limit(descriptors, cpus.len());
-        let pipes_max = pipe_limit(config.relay, descriptors, cpus.len());
+        let pipes_max = pipe_limit(config, descriptors, cpus.len());
+        let buffers = config.limit.buffers as usize / cpus.len();
+        let rings_max = (buffers - pipes_max * PIPE_BYTES) / RING_BYTES;
         let aside = channels_max + pipes_max * DESCRIPTORS_PER_PIPE;
         let sessions_max = session_limit(config, descriptors, cpus.len(), aside)?;
-        Ok(Plan { config, users, cpus, sessions_max, channels_max, pipes_max })
+        Ok(Plan { config, users, cpus, sessions_max, channels_max, rings_max, pipes_max })
     }
 }
 
@@ -74,10 +81,14 @@ fn channel_limit(descriptors: u64, reactors: usize) -> usize {
     (part as usize).clamp(CHANNELS_MIN, CHANNELS_MAX)
 }
 
-/// As many pipes as few lanes are without that carry bulk, where there are descriptors to spare.
-fn pipe_limit(mode: RelayMode, descriptors: u64, reactors: usize) -> usize {
-    let part = descriptors as usize / PIPES_PART as usize / DESCRIPTORS_PER_PIPE;
-    if mode == RelayMode::Copy { 0 } else { part.min(PIPES_MAX) / reactors }
+/// As many pipes as few lanes are without that carry bulk, where descriptors and memory allow it.
+fn pipe_limit(config: &Config, descriptors: u64, reactors: usize) -> usize {
+    if config.relay == RelayMode::Copy {
+        return 0;
+    }
+    let of_descriptors = descriptors as usize / PIPES_PART / DESCRIPTORS_PER_PIPE;
+    let of_memory = config.limit.buffers as usize / PIPES_PART_OF_MEMORY / PIPE_BYTES;
+    of_descriptors.min(of_memory).min(PIPES_MAX) / reactors
 }
 
 /// The sessions that the descriptor limit and the configuration allow where each reactor has so many

@@ -589,6 +589,46 @@ mod tests {
         )
     }
 
+    fn modes() -> impl Strategy<Value = RelayMode> {
+        prop::sample::select(vec![RelayMode::Splice, RelayMode::Auto, RelayMode::Copy])
+    }
+
+    fn refusals() -> impl Strategy<Value = Vec<Option<i32>>> {
+        let errno =
+            prop::sample::select(vec![libc::EINVAL, libc::ENOMEM, libc::EPERM, libc::EINTR]);
+        prop::collection::vec(prop_oneof![6 => Just(None), 1 => errno.prop_map(Some)], 0..20)
+    }
+
+    #[test]
+    fn large_receives_are_the_beginning_of_splicing_and_small_splices_its_end() {
+        let bulk = (0..40).map(|_| Ok(vec![7; Pace::LARGE_BYTES]));
+        let drops = (0..40).map(|_| Ok(vec![7; 10]));
+        let incoming = bulk.chain(drops).collect();
+        let source = Scripted { incoming, ..Scripted::default() };
+        let mut bench = Bench::new(source, Scripted::default(), 1);
+        bench.buffers = Buffers::new(1, RelayMode::Auto, 1);
+        bench.source.handle_readiness(Readiness { read_closed: true, ..READY });
+        let mut spliced = Vec::new();
+        while bench.pump() == Pumped::Yielded {
+            spliced.push(matches!(bench.lane.pace, Pace::Splicing { .. }));
+        }
+        assert!(spliced.iter().any(|it| *it), "bulk is copied");
+        assert!(matches!(bench.lane.pace, Pace::Copying { .. }), "drops are spliced");
+        assert_eq!(bench.lane.bytes(), 40 * (Pace::LARGE_BYTES as u64 + 10));
+        assert_eq!(bench.buffers.pipes_lent(), 0);
+    }
+
+    #[test]
+    fn who_has_urgent_bytes_is_not_spliced() {
+        let source = Scripted::receiving([Ok(&b"abc"[..])]);
+        let mut bench = Bench::new(source, Scripted::default(), 1);
+        bench.buffers = Buffers::new(1, RelayMode::Splice, 1);
+        bench.source.handle_readiness(Readiness { urgent: true, ..READY });
+        bench.pump();
+        assert_eq!(bench.sent(), b"abc");
+        assert_eq!(bench.buffers.pipes_open(), 0);
+    }
+
     proptest! {
         #[test]
         fn every_byte_arrives_in_order_then_the_end(
@@ -596,6 +636,9 @@ mod tests {
             room in room(),
             clean: bool,
             rings in 0usize..2,
+            pipes in 0usize..2,
+            mode in modes(),
+            refusals in [refusals(), refusals()],
         ) {
             let expected: Vec<u8> = segments.iter().flatten().flatten().copied().collect();
             let turns = 3 * (segments.len() + room.len()) + 10;
@@ -603,6 +646,10 @@ mod tests {
             let incoming = segments.into_iter().chain([end]).collect();
             let source = Scripted { incoming, ..Scripted::default() };
             let mut bench = Bench::new(source, Scripted::sending(room), rings);
+            bench.buffers = Buffers::new(rings, mode, pipes);
+            let [of_source, of_sink] = refusals;
+            bench.source.scripted().refusals = of_source.into();
+            bench.sink.scripted().refusals = of_sink.into();
             for _ in 0..turns {
                 bench.pump_ready();
                 let arrived = bench.sent().to_vec();
@@ -610,7 +657,10 @@ mod tests {
                 prop_assert_eq!(bench.lane.bytes(), arrived.len() as u64);
                 let over = matches!(bench.lane.flow(), Flow::Closed | Flow::Severed);
                 prop_assert_eq!(bench.sink.scripted().finished, over && clean);
-                prop_assert_eq!(bench.buffers.rings_lent(), usize::from(bench.lane.is_pending()));
+                let lent = bench.buffers.rings_lent() + bench.buffers.pipes_lent();
+                prop_assert_eq!(lent > 0, bench.lane.is_pending());
+                prop_assert!(bench.buffers.pipes_lent() <= pipes);
+                prop_assert!(bench.buffers.rings_lent() <= rings + bench.buffers.pipes_lent());
             }
             prop_assert_eq!(bench.sent(), &expected[..]);
             prop_assert_eq!(bench.lane.flow(), if clean { Flow::Closed } else { Flow::Severed });

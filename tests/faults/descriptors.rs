@@ -277,10 +277,10 @@ fn without_any_privilege_it_serves() {
 }
 
 /// Runs its first argument with the others but the second, which it stands in for.
-const INSTEAD: &str = "shift && exec \"$0\" \"$@\"";
+pub(crate) const INSTEAD: &str = "shift && exec \"$0\" \"$@\"";
 
 /// A copy of the binary that other users may run, too.
-fn binary_for_everyone() -> (TempDir, String) {
+pub(crate) fn binary_for_everyone() -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = folder.path().join("ringsocks");
     fs::copy(binary(), &copy).expect("room for the binary");

@@ -22,7 +22,7 @@ use crate::support::{assert_same_bytes, finish, random_bytes, session, wait_unti
 use crate::workers_possible;
 
 /// A server, and the `strace` that makes its calls fail.
-struct Faulty {
+pub(crate) struct Faulty {
     // First, for it has hold of the other.
     strace: Cell<Option<Strace>>,
     server: Server,
@@ -32,11 +32,17 @@ struct Strace(Child);
 
 impl Faulty {
     /// One reactor, of which calls of `call` meet this `fault`.
-    fn new(call: &str, fault: &str) -> Faulty {
+    pub(crate) fn new(call: &str, fault: &str) -> Faulty {
         Faulty::start(1, &[], call, fault)
     }
 
-    fn start(workers: usize, env: &[(&str, &str)], call: &str, fault: &str) -> Faulty {
+    /// The same, and what it relays it receives and sends.
+    fn copying(call: &str, fault: &str) -> Faulty {
+        Faulty::start(1, &[("RINGSOCKS_RELAY", "copy")], call, fault)
+    }
+
+    /// As many reactors, with these variables.
+    pub(crate) fn start(workers: usize, env: &[(&str, &str)], call: &str, fault: &str) -> Faulty {
         let server = Server::start_with_env(&["--workers", &workers.to_string()], env);
         // A thread gives itself its name.
         wait_until("the reactors run", || reactors(&server).len() == workers);
@@ -266,7 +272,7 @@ fn assert_bytes_whole(call: &str, fault: &str) {
 fn a_receive_that_fails_for_good_is_a_reset_on_both_sides() {
     for errno in ["ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH"] {
         // Behind the greeting and the request.
-        let server = Faulty::new("recvfrom", &format!("error={errno}:when=3+"));
+        let server = Faulty::copying("recvfrom", &format!("error={errno}:when=3+"));
         let baseline = server.baseline();
         let (client, target) = session(&server);
         client.send(b"unreadable");
@@ -282,7 +288,7 @@ fn a_receive_that_fails_for_good_is_a_reset_on_both_sides() {
 fn a_write_to_who_is_gone_ends_the_session_and_nothing_else() {
     for errno in ["EPIPE", "ECONNRESET", "ETIMEDOUT"] {
         // Behind the method and the reply: the first bytes for the target.
-        let server = Faulty::new("sendto", &format!("error={errno}:when=3"));
+        let server = Faulty::copying("sendto", &format!("error={errno}:when=3"));
         let baseline = server.quiet_baseline();
         let (client, target) = session(&server);
         client.send(b"unsendable");

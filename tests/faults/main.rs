@@ -76,6 +76,11 @@
 //! | R7 | `faults::injected::interrupted_calls_change_no_byte` |
 //! | R7 | `faults::injected::calls_that_fail_for_want_of_memory_change_no_byte` |
 //! | R7 | `simulation::thousands_of_seeds` |
+//! | R8 | `faults::splicing::splices_that_are_refused_change_no_byte` |
+//! | R8 | `faults::splicing::interrupted_splices_change_no_byte` |
+//! | R8 | `faults::splicing::without_a_pipe_bulk_is_copied` |
+//! | R8 | `faults::splicing::a_pipe_that_may_not_grow_is_used_as_it_is` |
+//! | R8 | `faults::splicing::a_user_who_has_used_up_its_pages_copies` |
 //! | R9 | `faults::relaying::a_byte_at_a_time_in_both_directions_is_no_burden` |
 //! | R12 | `faults::relaying::a_session_at_full_speed_leaves_a_thousand_others_their_turn` |
 //! | R14 | `faults::injected::a_write_to_who_is_gone_ends_the_session_and_nothing_else` |
@@ -122,6 +127,7 @@ mod loops;
 mod ports;
 mod relaying;
 mod signals;
+mod splicing;
 mod strangers;
 mod table;
 mod unreachable;
