@@ -23,6 +23,8 @@ pub trait Socket {
     fn local_addr(&self) -> io::Result<SocketAddr>;
     /// Makes closing it send a RST and forget what was not yet sent.
     fn reset_on_close(&mut self);
+    /// Has the kernel look after a peer that says nothing: one that is gone is found by that.
+    fn keep_alive(&mut self);
 }
 
 /// What the poll reported of a socket, as edges: each once, until the next change.
@@ -233,6 +235,11 @@ impl<S: Socket> Endpoint<S> {
     /// Makes closing it send a RST.
     pub fn reset_on_close(&mut self) {
         self.socket.reset_on_close();
+    }
+
+    /// Has the kernel find out by itself if the peer is gone.
+    pub fn keep_alive(&mut self) {
+        self.socket.keep_alive();
     }
 
     fn receive(

@@ -110,4 +110,6 @@ impl Socket for Scripted {
     }
 
     fn reset_on_close(&mut self) {}
+
+    fn keep_alive(&mut self) {}
 }

@@ -368,7 +368,8 @@ impl<S: Socket> Session<S> {
         let relayed = relay.advance(&mut cx.buffers, &mut self.outbox, cx.now);
         // The deadline is brought forward at once, but put back only when it comes: moving a byte
         // touches no timer.
-        self.deadline = earlier(self.deadline, self.relay_deadline(cx, &relay));
+        let deadline = earlier(self.relay_deadline(cx, &relay), relay.keep_alive_at());
+        self.deadline = earlier(self.deadline, deadline);
         let turn = match relayed {
             Relayed::Reset(side) => return Next::Become(self.sever(cx, relay, side)),
             Relayed::Unheard(side, outcome) => {
@@ -569,9 +570,11 @@ impl<S: Socket> Session<S> {
                 (self.refuse(cx, connecting.pending, refusal), None)
             }
             State::Relaying(mut relay) => {
+                relay.keep_alive(cx.now);
                 let outcome = self.relay_expires_as(&relay);
-                self.deadline = self.relay_deadline(cx, &relay);
-                let over = self.deadline.is_some_and(|at| at <= cx.now);
+                let end = self.relay_deadline(cx, &relay);
+                self.deadline = earlier(end, relay.keep_alive_at());
+                let over = end.is_some_and(|at| at <= cx.now);
                 if over {
                     relay.reset_on_close();
                 }

@@ -1,9 +1,14 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics::Traffic;
 use crate::outcome::Outcome;
 use crate::relay::{Buffers, Endpoint, Flow, Lane, Pumped, Socket, Work, pump};
 use crate::session::outbox::{Flushed, Outbox};
+
+/// After this time the kernel is told to look after the target, which takes four calls: most
+/// sessions are over before. It is no later found to be gone, for the kernel counts from its last
+/// word, a minute at first. (A client is looked after from the first: that is inherited.)
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
 
 /// Which of a session's two peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub(super) struct Relay<S> {
     pub(super) up: Lane,
     pub(super) down: Lane,
     active_at: Instant,
+    /// When to have its target looked after; none: it is.
+    keep_alive_at: Option<Instant>,
 }
 
 /// What came of a turn of it.
@@ -53,7 +60,8 @@ impl<S: Socket> Relay<S> {
         up: Lane,
         now: Instant,
     ) -> Relay<S> {
-        Relay { client, target, up, down: Lane::new(None), active_at: now }
+        let keep_alive_at = now.checked_add(KEEP_ALIVE_AFTER);
+        Relay { client, target, up, down: Lane::new(None), active_at: now, keep_alive_at }
     }
 
     /// What it has carried.
@@ -64,6 +72,18 @@ impl<S: Socket> Relay<S> {
     /// When anything last moved, be it one direction's end.
     pub(super) fn active_at(&self) -> Instant {
         self.active_at
+    }
+
+    /// When [`keep_alive`](Self::keep_alive) is to be called, if it is.
+    pub(super) fn keep_alive_at(&self) -> Option<Instant> {
+        self.keep_alive_at
+    }
+
+    /// Has the target looked after, once it is time.
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        if self.keep_alive_at.take_if(|at| *at <= now).is_some() {
+            self.target.keep_alive();
+        }
     }
 
     /// Whether one direction has ended and the other has not.

@@ -32,10 +32,11 @@ pub(crate) enum Event {
     AttemptPutOff,
     SelfConnect,
     DrainWhileBusy,
+    KeptAlive,
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 31] = [
+    pub(crate) const ALL: [Event; 32] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
@@ -67,5 +68,6 @@ impl Event {
         Event::AttemptPutOff,
         Event::SelfConnect,
         Event::DrainWhileBusy,
+        Event::KeptAlive,
     ];
 }

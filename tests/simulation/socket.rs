@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
@@ -135,6 +136,19 @@ impl Socket for SimSocket {
 
     fn reset_on_close(&mut self) {
         self.world.borrow_mut().links[self.link].tcp.reset_on_close(OURS);
+    }
+
+    fn keep_alive(&mut self) {
+        let world = &mut *self.world.borrow_mut();
+        let life = &mut world.lives[world.links[self.link].life];
+        assert_eq!(
+            life.granted,
+            Some(self.link),
+            "only a session's target is not yet looked after"
+        );
+        assert!(!mem::replace(&mut life.target_is_kept_alive, true), "it is looked after already");
+        world.count(Event::KeptAlive);
+        world.note("keep alive", self.link, 0);
     }
 }
 
