@@ -1,4 +1,5 @@
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 
 /// A connected, non-blocking stream socket, as far as a session needs one.
@@ -168,10 +169,12 @@ impl<S: Socket> Endpoint<S> {
         Sent::Blocked
     }
 
-    /// Sends a FIN after what was sent. On a connection that is already reset it does nothing: the
-    /// fault is found by the next call that matters.
+    /// Sends a FIN after what was sent, once. On a connection that is already reset it does nothing:
+    /// the fault is found by the next call that matters.
     pub fn finish(&mut self) {
-        self.finished = true;
+        if self.is_broken() || mem::replace(&mut self.finished, true) {
+            return;
+        }
         // The only failure is ENOTCONN, after a reset.
         let _ = self.socket.shutdown_write();
     }
@@ -426,6 +429,19 @@ mod tests {
         endpoint.scripted().pending_error = Some(libc::ETIMEDOUT);
         endpoint.handle_readiness(Readiness { error: true, ..READY });
         assert!(endpoint.is_broken() && !endpoint.is_reset());
+    }
+
+    #[test]
+    fn a_fin_is_sent_once_and_not_to_who_is_gone() {
+        let mut endpoint = endpoint(Scripted::receiving([Err(libc::ECONNRESET)]), READY);
+        endpoint.finish();
+        endpoint.finish();
+        assert_eq!(endpoint.scripted().finishes, 1);
+        let mut reset = Endpoint::new(Scripted::default());
+        reset.scripted().pending_error = Some(libc::EPIPE);
+        reset.handle_readiness(Readiness { error: true, ..READY });
+        reset.finish();
+        assert_eq!(reset.scripted().finishes, 0);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) struct Scripted {
     pub(super) room: VecDeque<Result<usize, i32>>,
     pub(super) sent: Vec<u8>,
     pub(super) pending_error: Option<i32>,
-    pub(super) finished: bool,
+    pub(super) finishes: usize,
     pub(super) unacknowledged: usize,
     pub(super) calls: usize,
 }
@@ -93,7 +93,7 @@ impl Socket for Scripted {
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.finished = true;
+        self.finishes += 1;
         Ok(())
     }
 

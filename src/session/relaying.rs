@@ -117,10 +117,22 @@ impl<S: Socket> Relay<S> {
         let Relay { client, target, up, down, .. } = self;
         let pumped_up = pump(client, up, target, buffers, &mut work_up);
         let pumped_down = pump(target, down, client, buffers, &mut work_down);
+        self.pass_on_end();
         if work_up.moved() || work_down.moved() {
             self.active_at = now;
         }
         self.verdict(pumped_up, pumped_down)
+    }
+
+    /// Passes on a FIN while the other direction goes on. Once both have ended there is nothing left
+    /// to read on either side, so that closing them is the same, and a call less.
+    fn pass_on_end(&mut self) {
+        match (self.up.flow(), self.down.flow()) {
+            (Flow::Closed, Flow::Closed) => {}
+            (Flow::Closed, _) => self.target.finish(),
+            (_, Flow::Closed) => self.client.finish(),
+            _ => {}
+        }
     }
 
     fn verdict(&self, up: Pumped, down: Pumped) -> Relayed {

@@ -23,7 +23,6 @@ pub(crate) enum Event {
     HalfCloseDown,
     EarlyData,
     HalfCloseWithRequest,
-    TargetEndsFirst,
     WholeTransfer,
     ResetPassedOn,
     ResetAfterEnd,
@@ -36,7 +35,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 32] = [
+    pub(crate) const ALL: [Event; 31] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
@@ -59,7 +58,6 @@ impl Event {
         Event::HalfCloseDown,
         Event::EarlyData,
         Event::HalfCloseWithRequest,
-        Event::TargetEndsFirst,
         Event::WholeTransfer,
         Event::ResetPassedOn,
         Event::ResetAfterEnd,

@@ -100,12 +100,13 @@ impl Socket for SimSocket {
         let life = &mut world.lives[world.links[self.link].life];
         life.moved_at = now;
         if let (Ok(()), Some(target)) = (&result, life.granted) {
-            let is_up = self.link == target;
-            let first = is_up || !world.links[target].tcp.is_finished(OURS);
-            world.count(if is_up { Event::HalfCloseUp } else { Event::HalfCloseDown });
-            if first && !is_up {
-                world.count(Event::TargetEndsFirst);
-            }
+            let client = life.client.expect("a session has a client");
+            let (other, event) = match self.link == target {
+                true => (client, Event::HalfCloseUp),
+                false => (target, Event::HalfCloseDown),
+            };
+            assert!(!world.links[other].tcp.is_finished(OURS), "closing sends the second FIN");
+            world.count(event);
         }
         world.note("shutdown", self.link, usize::from(result.is_ok()));
         result.map_err(io::Error::from_raw_os_error)
