@@ -128,6 +128,7 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             listeners,
             terms: Arc::clone(&terms),
             host: Arc::clone(&host),
+            poll: plan.config.poll,
             rings_max,
             resolver: match plan.config.resolver {
                 config::Resolver::System => Lookups::System(pool.clone()),

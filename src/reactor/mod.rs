@@ -24,6 +24,7 @@ pub use self::mailbox::{Mail, Mailbox};
 use self::names::Names;
 use self::net::{Outside, Resolver};
 use crate::access::{Record, Sink};
+use crate::config::Polling;
 use crate::dns::Sources;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub terms: Arc<Terms>,
     /// What is known of the host we run on.
     pub host: Arc<Host>,
+    /// What it does while nothing happens.
+    pub poll: Polling,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
     /// Who knows what names mean.
@@ -71,6 +74,7 @@ pub enum Lookups {
 pub struct Reactor {
     index: u16,
     poll: Poll,
+    spins: bool,
     mailbox: Arc<Mailbox>,
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
@@ -122,6 +126,7 @@ impl Reactor {
         let mut reactor = Reactor {
             index: setup.index,
             poll,
+            spins: setup.poll == Polling::Spin,
             mailbox,
             listeners: setup.listeners,
             parked_until: None,
@@ -174,7 +179,8 @@ impl Reactor {
 
     /// How long there is nothing to do if nothing happens.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty()
+        if self.spins
+            || !self.ready.is_empty()
             || !self.due.is_empty()
             || self.names().is_some_and(|it| it.is_busy())
         {
