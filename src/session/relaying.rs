@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use crate::config::Timeouts;
 use crate::metrics::Traffic;
 use crate::outcome::Outcome;
 use crate::relay::{Buffers, Endpoint, Flow, Lane, Pumped, Socket, Work, pump};
@@ -86,8 +87,29 @@ impl<S: Socket> Relay<S> {
         }
     }
 
+    /// When it ends if nothing more moves; `replied`: the client has its reply.
+    pub(super) fn expires_at(&self, timeout: &Timeouts, replied: bool) -> Option<Instant> {
+        let timeout = match self.expires_as(replied) {
+            Outcome::HandshakeTimeout => timeout.handshake,
+            Outcome::HalfClosedTimeout => timeout.half_closed,
+            _ => timeout.idle,
+        };
+        self.active_at.checked_add(timeout?)
+    }
+
+    /// How it ends if nothing more moves.
+    pub(super) fn expires_as(&self, replied: bool) -> Outcome {
+        if !replied {
+            Outcome::HandshakeTimeout
+        } else if self.is_half_closed() {
+            Outcome::HalfClosedTimeout
+        } else {
+            Outcome::IdleTimeout
+        }
+    }
+
     /// Whether one direction has ended and the other has not.
-    pub(super) fn is_half_closed(&self) -> bool {
+    fn is_half_closed(&self) -> bool {
         let ended = |lane: &Lane| matches!(lane.flow(), Flow::Closed | Flow::Discarding);
         ended(&self.up) || ended(&self.down)
     }
