@@ -24,11 +24,11 @@ mod pending;
 mod relaying;
 
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::closing::Closing;
-use self::connecting::{Attempted, Connecting};
+use self::connecting::{Attempted, Candidates, Connecting};
 use self::context::Visitor;
 pub use self::context::{Context, Net, Terms};
 use self::handshake::{Handshake, Heard};
@@ -441,7 +441,7 @@ impl<S: Socket> Session<S> {
         let Request { command, target, .. } = request;
         let state = match (command, &target.host) {
             (Command::Connect, Host::Ip(ip)) => {
-                self.connect(cx, pending, vec![*ip], target.port, false)
+                self.connect(cx, pending, Candidates::asked(*ip), target.port, false)
             }
             (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, name, target.port),
             (Command::Bind | Command::UdpAssociate, _) => {
@@ -483,7 +483,7 @@ impl<S: Socket> Session<S> {
     ) -> State<S> {
         match answer {
             Answer::Addresses { addresses, more } => {
-                self.connect(cx, pending, addresses, port, more)
+                self.connect(cx, pending, Candidates::named(addresses), port, more)
             }
             Answer::Failed(failure) => self.refuse(cx, pending, failure.refusal()),
         }
@@ -493,13 +493,13 @@ impl<S: Socket> Session<S> {
         &mut self,
         cx: &Context<impl Net<Socket = S>>,
         pending: Pending<S>,
-        addresses: Vec<IpAddr>,
+        candidates: Candidates,
         port: u16,
         more: bool,
     ) -> State<S> {
         self.deadline = cx.after(cx.terms.timeout.connect);
         self.journal.begin(Step::Connect, cx.now);
-        State::Connecting(Connecting::new(pending, addresses, port, more, cx.now))
+        State::Connecting(Connecting::new(pending, candidates, port, more, cx.now))
     }
 
     /// What a name means is of no more interest.
