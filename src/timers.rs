@@ -79,6 +79,14 @@ impl Timers {
         }
     }
 
+    /// Gives `slot` this deadline, or none.
+    pub fn put(&mut self, slot: usize, when: Option<Instant>) {
+        match when {
+            Some(when) => self.set(slot, when),
+            None => self.clear(slot),
+        }
+    }
+
     /// Takes away the deadline of `slot`, if it has one.
     pub fn clear(&mut self, slot: usize) {
         let Some(&Node { deadline, previous, next }) = self.nodes.get(slot) else { return };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -128,15 +128,15 @@ impl Sink {
         Sink { queue: Some(Queue { records, writer, shared }) }
     }
 
-    /// Puts the record into the queue if it is to be logged, and never waits: if there is no room
-    /// its line is lost, which is counted.
+    /// Puts the record of a session that ends now into the queue if it is to be logged, and never
+    /// waits: if there is no room its line is lost, which is counted.
     pub fn push(&mut self, record: Record) {
         let Some(queue) = &mut self.queue else { return };
         if !record.is_logged() {
             return;
         }
         let Queue { records, writer, shared } = queue;
-        match records.push(record) {
+        match records.push(Record { ended: SystemTime::now(), ..record }) {
             Ok(()) => {
                 shared.bell.ring_for_record(writer, || records.slots() <= RECORDS_MAX / 2);
             }

@@ -74,6 +74,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "LIST")]
     cpus: Option<OsString>,
 
+    /// Whether reactors that have nothing to do wait, or spin: a CPU each for the least latency
+    #[arg(long, value_name = "HOW")]
+    poll: Option<OsString>,
+
     /// Ask these DNS servers, IP or IP:PORT by comma; or system: whoever the C library asks
     #[arg(long, value_name = "SERVERS")]
     resolver: Option<OsString>,
@@ -109,6 +113,7 @@ impl Flags {
         let values = [
             ("workers", &self.workers),
             ("cpus", &self.cpus),
+            ("poll", &self.poll),
             ("resolver", &self.resolver),
             ("drain", &self.drain),
             ("relay", &self.relay),

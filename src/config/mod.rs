@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod flags;
 mod listen;
+mod polling;
 mod relay;
 mod report;
 mod resolver;
@@ -34,6 +35,7 @@ pub use cpus::Cpus;
 pub use error::Error;
 pub use flags::Args;
 pub use listen::{Listen, ListenAddress};
+pub use polling::Polling;
 pub use relay::RelayMode;
 pub use resolver::Resolver;
 pub use secret::Secret;
@@ -50,6 +52,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Which CPUs to run on; all of the affinity mask if `None`.
     pub cpus: Option<Cpus>,
+    /// What reactors do while nothing happens.
+    pub poll: Polling,
     /// Who is asked for the addresses of names.
     pub resolver: Resolver,
     /// Where to listen; never empty, no socket twice.

@@ -12,6 +12,7 @@ use super::access_log::AccessLog;
 use super::cpus::Cpus;
 use super::error::Problem;
 use super::listen::{Listen, ListenAddress};
+use super::polling::Polling;
 use super::relay::RelayMode;
 use super::resolver::Resolver;
 use super::secret::Secret;
@@ -25,6 +26,7 @@ use super::{Config, Limits, Timeouts};
 pub(super) struct Layer {
     workers: Option<usize>,
     cpus: Option<Cpus>,
+    poll: Option<Polling>,
     resolver: Option<Resolver>,
     drain: Option<Duration>,
     relay: Option<RelayMode>,
@@ -59,6 +61,7 @@ impl Layer {
         Config {
             workers: self.workers,
             cpus: self.cpus,
+            poll: self.poll.unwrap_or(Polling::Wait),
             resolver: self.resolver.unwrap_or(Resolver::ResolvConf),
             listen,
             users: self.users.unwrap_or_default(),
@@ -147,6 +150,13 @@ pub(super) const KEYS: &[Key] = &[
                 let quoted = config.cpus.as_ref().map(|cpus| format!("\"{cpus}\""));
                 or_unset(quoted, "all that this process may use")
             },
+        },
+    },
+    Key {
+        path: "poll",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.poll, value.to_polling()),
+            show: |config| Shown::Value(config.poll.to_string()),
         },
     },
     Key {

@@ -45,6 +45,7 @@ fn lines(lines: &[&str]) -> String {
 const WHOLE: &str = r#"
 workers = 4
 cpus = "2-5,8"
+poll = "spin"
 resolver = ["192.0.2.1", "[2001:db8::1]:5353"]
 drain = "45s"
 relay = "splice"
@@ -82,6 +83,7 @@ fn every_key_of_a_file_arrives() {
     let seconds = |n| Some(Duration::from_secs(n));
     assert_eq!(config.workers, Some(4));
     assert_eq!(config.cpus.unwrap().iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8]);
+    assert_eq!(config.poll, Polling::Spin);
     assert_eq!(config.drain, Duration::from_secs(45));
     let servers = ["192.0.2.1:53", "[2001:db8::1]:5353"].map(|server| server.parse().unwrap());
     assert_eq!(config.resolver, Resolver::Servers(servers.to_vec()));
@@ -123,6 +125,7 @@ fn every_key_of_a_file_arrives() {
 fn the_defaults_are_those_of_the_documentation() {
     let expected = r#"# workers: one per CPU
 # cpus: all that this process may use
+poll = "wait"
 # resolver: the servers of resolv.conf
 drain = "30s"
 relay = "auto"
@@ -354,6 +357,7 @@ fn whatever_is_wrong_is_named() {
         ("workers = 1.5", &["expected a number, found a number with a fraction"]),
         ("cpus = 3", &["1:8", "expected a string, found an integer", "\"2-5,8\""]),
         ("cpus = [3]", &["expected a string, found a list"]),
+        ("poll = true", &["1:8", "expected a string, found a boolean", "\"wait\" or \"spin\""]),
         ("drain = true", &["expected a duration, found a boolean", "0 = end every session"]),
         ("log = 3", &["expected a string, found an integer", "\"trace\""]),
         ("open = \"true\"", &["expected a boolean, found a string", "true or false"]),
@@ -385,6 +389,8 @@ fn whatever_is_wrong_is_named() {
         ("workers = 0xffff_ffff_ffff_ffff_ffff", &["the number is too large"]),
         ("cpus = \"5-2\"", &["the range 5-2 is empty", "did you mean 2-5?"]),
         ("cpus = \"0-99999999999\"", &["no machine has a CPU 99999999999"]),
+        ("poll = \"busy\"", &["1:8", "this is no way to poll", "\"wait\" or \"spin\""]),
+        ("poll = \"Spin\"", &["this is no way to poll", "did you mean \"spin\"?"]),
         ("drain = \"30\"", &["a duration needs a unit"]),
         ("drain = \"30 parsecs\"", &["this unit of time is unknown"]),
         ("drain = \"soon\"", &["this is not a duration"]),
@@ -513,6 +519,7 @@ fn flags_win_over_the_environment_over_the_file() {
         ["-c", file],
         ["--workers", "6"],
         ["--cpus", "1-7"],
+        ["--poll", "wait"],
         ["--resolver", "::1, 192.0.2.7:54"],
         ["--access-log", "off"],
         ["--drain", "47s"],
@@ -525,6 +532,7 @@ fn flags_win_over_the_environment_over_the_file() {
     let config = load(&flags.concat(), &variables).unwrap();
     assert_eq!((config.workers, config.drain), (Some(6), Duration::from_secs(47)));
     assert_eq!(config.cpus.unwrap().to_string(), "1-7");
+    assert_eq!(config.poll, Polling::Wait, "the file says spin");
     assert_eq!(config.resolver.to_string(), "[\"[::1]:53\", \"192.0.2.7:54\"]");
     assert_eq!(config.access_log, AccessLog::Off);
     assert_eq!(config.log, LevelFilter::Off);
@@ -548,6 +556,7 @@ fn every_variable_sets_its_key() {
             "workers" | "limit.sessions" => ("7", "7"),
             "limit.sessions_per_client" | "limit.handshakes_per_client" => ("7", "7"),
             "cpus" => ("1-3", "\"1-3\""),
+            "poll" => ("spin", "\"spin\""),
             "log" => ("trace", "\"trace\""),
             "relay" => ("copy", "\"copy\""),
             "open" => ("true", "true"),
@@ -593,6 +602,7 @@ fn a_bad_variable_or_flag_is_named_and_shown() {
         ("RINGSOCKS_", "x", "known here: `RINGSOCKS_WORKERS`"),
         ("RINGSOCKS_PORT", "tcp://10.0.0.1:1080", "enableServiceLinks: false"),
         ("RINGSOCKS_WORKERS", "", "RINGSOCKS_WORKERS: this is not a number"),
+        ("RINGSOCKS_POLL", "", "\"wait\" or \"spin\""),
         ("RINGSOCKS_OPEN", "yes", "true or false"),
         ("RINGSOCKS_LISTEN", "", "this is not a listen address"),
         ("RINGSOCKS_LISTEN", "1080,x\n:1", "  | x :1\n"),

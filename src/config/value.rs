@@ -9,6 +9,7 @@ use super::access_log::AccessLog;
 use super::cpus::Cpus;
 use super::error::Problem;
 use super::listen::{self, ListenAddress};
+use super::polling::Polling;
 use super::relay::RelayMode;
 use super::resolver::Resolver;
 use super::secret::Secret;
@@ -30,6 +31,7 @@ pub(super) const NETWORK: &str =
     "an IP address or network such as \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"";
 pub(super) const TARGET: &str =
     "\"public\", or an IP address or network such as \"192.0.2.1\" or \"10.0.0.0/8\"";
+pub(super) const POLLING: &str = "\"wait\" or \"spin\"";
 pub(super) const RESOLVER: &str = "\"system\", or servers such as \"192.0.2.1\" or \
                                    [\"192.0.2.1:5353\", \"2001:db8::1\"]; \
                                    without it, those of resolv.conf";
@@ -152,6 +154,13 @@ impl Value<'_> {
         match self {
             Value::Text(text) | Value::Word(text) => Cpus::parse(text),
             _ => Err(self.wrong_type("a string", CPUS)),
+        }
+    }
+
+    pub(super) fn to_polling(self) -> Result<Polling, Problem> {
+        match self {
+            Value::Text(text) | Value::Word(text) => Polling::parse(text),
+            _ => Err(self.wrong_type("a string", POLLING)),
         }
     }
 

@@ -126,6 +126,7 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             listeners,
             terms: Arc::clone(&terms),
             host: Arc::clone(&host),
+            poll: plan.config.poll,
             rings_max: plan.rings_max,
             relay: plan.config.relay,
             pipes_max: plan.pipes_max,

@@ -12,7 +12,7 @@ mod net;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -24,7 +24,7 @@ pub use self::mailbox::{Mail, Mailbox};
 use self::names::Names;
 use self::net::{Outside, Resolver};
 use crate::access::{Record, Sink};
-use crate::config::RelayMode;
+use crate::config::{Polling, RelayMode};
 use crate::dns::Sources;
 use crate::metrics::{Counters, Report};
 use crate::offload::Pool;
@@ -52,6 +52,8 @@ pub struct Setup {
     pub terms: Arc<Terms>,
     /// What is known of the host we run on.
     pub host: Arc<Host>,
+    /// What it does while nothing happens.
+    pub poll: Polling,
     /// How many rings they may hold at a time.
     pub rings_max: usize,
     /// How their bytes go.
@@ -76,6 +78,7 @@ pub enum Lookups {
 pub struct Reactor {
     index: u16,
     poll: Poll,
+    spins: bool,
     mailbox: Arc<Mailbox>,
     listeners: Vec<Listener>,
     parked_until: Option<Instant>,
@@ -84,6 +87,8 @@ pub struct Reactor {
     sessions: Slab<Entry>,
     cx: Context<Outside>,
     timers: Timers,
+    /// No deadline that was set before this tick comes earlier.
+    wakes_at: Option<Instant>,
     due: Vec<usize>,
     ready: VecDeque<Token>,
     counters: Counters,
@@ -128,6 +133,7 @@ impl Reactor {
         let mut reactor = Reactor {
             index: setup.index,
             poll,
+            spins: setup.poll == Polling::Spin,
             mailbox,
             listeners: setup.listeners,
             parked_until: None,
@@ -136,6 +142,7 @@ impl Reactor {
             sessions: Slab::with_capacity(setup.terms.limit.max()),
             cx: Context::new(now, outside, buffers, setup.terms, setup.host),
             timers: Timers::new(now),
+            wakes_at: None,
             due: Vec::new(),
             ready: VecDeque::new(),
             counters: Counters::default(),
@@ -161,6 +168,7 @@ impl Reactor {
     }
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
+        self.wakes_at = self.next_deadline();
         match self.poll.poll(events, self.patience()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
@@ -178,17 +186,25 @@ impl Reactor {
         Ok(())
     }
 
-    /// How long there is nothing to do if nothing happens.
+    /// How long there is nothing to do if nothing happens, as from the last tick's time: what it took
+    /// makes a deadline that much late, and saves a look at the clock.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty()
+        if self.is_busy() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.wakes_at?.saturating_duration_since(self.cx.now))
+    }
+
+    /// Whether there is something to do though nothing happens.
+    fn is_busy(&self) -> bool {
+        self.spins
+            || !self.ready.is_empty()
             || !self.due.is_empty()
             || self.names().is_some_and(|it| it.is_busy())
-        {
-            return Some(Duration::ZERO);
-        }
-        if self.listeners.iter().any(|listener| listener.ready) {
-            return Some(Duration::ZERO);
-        }
+            || self.listeners.iter().any(|listener| listener.ready)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
         let (last_clients, end) = match self.service {
             Service::Stopping(last_clients, end) => (Some(last_clients), Some(end)),
             Service::Open | Service::Stopped => (None, None),
@@ -197,8 +213,12 @@ impl Reactor {
         let last_clients = last_clients.filter(|_| accepting);
         let names = self.names().and_then(|it| it.next());
         let times = [self.timers.next(), names, self.parked_until, last_clients, end];
-        let next = times.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether a deadline may have come. One that was set in this tick is the next one's business.
+    fn is_due(&self) -> bool {
+        self.wakes_at.is_some_and(|at| at <= self.cx.now)
     }
 
     fn handle_event(&mut self, event: &Event) {
@@ -241,9 +261,12 @@ impl Reactor {
     /// Goes on with the names that are asked for, and hands over what is known of them. A name that
     /// thousands wait for is no reason for others to wait.
     fn look_up(&mut self) {
+        let is_due = self.is_due();
         let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
         names.handle_turn(self.cx.now);
-        names.expire(self.cx.now);
+        if is_due || names.is_busy() {
+            names.expire(self.cx.now);
+        }
         for _ in 0..ANSWERS_PER_TICK {
             let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
             let Some((token, answer)) = names.poll_answer() else { return };
@@ -280,6 +303,7 @@ impl Reactor {
         act: impl FnOnce(&mut Session<TcpStream>, &mut Context<Outside>) -> Turn,
     ) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let wake_at = entry.session.wake_at();
         let turn = act(&mut entry.session, &mut self.cx);
         match turn {
             Turn::End(outcome) => return self.reap(slot, outcome),
@@ -294,9 +318,8 @@ impl Reactor {
                 self.ready.push_back(entry.session.client_token());
             }
         }
-        match entry.session.wake_at() {
-            Some(when) => self.timers.set(slot, when),
-            None => self.timers.clear(slot),
+        if entry.session.wake_at() != wake_at {
+            self.timers.put(slot, entry.session.wake_at());
         }
     }
 
@@ -304,8 +327,7 @@ impl Reactor {
     fn reap(&mut self, slot: usize, outcome: Outcome) {
         let Some(entry) = self.sessions.try_remove(slot) else { return };
         self.timers.clear(slot);
-        let record =
-            Record { outcome, ended: SystemTime::now(), ..entry.session.close(&mut self.cx) };
+        let record = Record { outcome, ..entry.session.close(&mut self.cx) };
         self.counters.count_end(outcome, record.traffic);
         self.sink.push(record);
     }
@@ -329,13 +351,16 @@ impl Reactor {
     }
 
     fn expire(&mut self) {
-        if self.due.is_empty() {
+        if self.due.is_empty() && self.is_due() {
             self.timers.expire(self.cx.now, &mut self.due);
         }
         for _ in 0..DEADLINES_PER_TICK {
             // One whose deadline was put off meanwhile finds that out by itself.
             let Some(slot) = self.due.pop() else { return };
             self.with_session(slot, |session, cx| session.handle_deadline(cx));
+            if let Some(entry) = self.sessions.get(slot) {
+                self.timers.put(slot, entry.session.wake_at());
+            }
         }
     }
 

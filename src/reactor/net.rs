@@ -46,7 +46,6 @@ impl Net for Outside {
             Some(Protocol::TCP),
         )?;
         socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&keepalive())?;
         match socket.connect(&target.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -133,9 +132,16 @@ impl Socket for TcpStream {
             log::debug!("cannot make a close a reset: {error}");
         }
     }
+
+    fn keep_alive(&mut self) {
+        if let Err(error) = SockRef::from(&*self).set_tcp_keepalive(&keepalive()) {
+            log::debug!("cannot look after a target: {error}");
+        }
+    }
 }
 
-/// A peer that is gone without a word is found within two minutes.
+/// A peer that is gone without a word is found within two minutes of its last word, also if these
+/// are set only after a part of the first.
 pub(super) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
@@ -153,16 +159,19 @@ mod tests {
     use crate::token::Role;
 
     #[test]
-    fn a_target_is_sent_everything_at_once_and_looked_after() {
+    fn a_target_is_sent_everything_at_once_and_looked_after_when_asked() {
         let poll = Poll::new().unwrap();
         let mailbox = Arc::new(Mailbox::new(poll.registry()).unwrap());
         let resolver = Resolver::System(Pool::new("test", 1, 1).unwrap(), mailbox);
         let mut outside = Outside { registry: poll.registry().try_clone().unwrap(), resolver };
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let token = Token::new(1, Role::Target, 0);
-        let stream = outside.connect(target.local_addr().unwrap(), token).unwrap();
+        let mut stream = outside.connect(target.local_addr().unwrap(), token).unwrap();
+        assert!(SockRef::from(&stream).tcp_nodelay().unwrap());
+        assert!(!SockRef::from(&stream).keepalive().unwrap());
+        Socket::keep_alive(&mut stream);
         let socket = SockRef::from(&stream);
-        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);

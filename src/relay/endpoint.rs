@@ -1,4 +1,5 @@
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 
 use super::Pipe;
@@ -31,6 +32,8 @@ pub trait Socket {
     fn local_addr(&self) -> io::Result<SocketAddr>;
     /// Makes closing it send a RST and forget what was not yet sent.
     fn reset_on_close(&mut self);
+    /// Has the kernel look after a peer that says nothing: one that is gone is found by that.
+    fn keep_alive(&mut self);
 }
 
 /// What the poll reported of a socket, as edges: each once, until the next change.
@@ -188,10 +191,12 @@ impl<S: Socket> Endpoint<S> {
         if refused { Err(Unspliceable) } else { Ok(sent) }
     }
 
-    /// Sends a FIN after what was sent. On a connection that is already reset it does nothing: the
-    /// fault is found by the next call that matters.
+    /// Sends a FIN after what was sent, once. On a connection that is already reset it does nothing:
+    /// the fault is found by the next call that matters.
     pub fn finish(&mut self) {
-        self.finished = true;
+        if self.is_broken() || mem::replace(&mut self.finished, true) {
+            return;
+        }
         // The only failure is ENOTCONN, after a reset.
         let _ = self.socket.shutdown_write();
     }
@@ -260,6 +265,11 @@ impl<S: Socket> Endpoint<S> {
     /// Makes closing it send a RST.
     pub fn reset_on_close(&mut self) {
         self.socket.reset_on_close();
+    }
+
+    /// Has the kernel find out by itself if the peer is gone.
+    pub fn keep_alive(&mut self) {
+        self.socket.keep_alive();
     }
 
     /// `wanted` is what a call would have received had there been as much.
@@ -498,6 +508,19 @@ mod tests {
         endpoint.scripted().pending_error = Some(libc::ETIMEDOUT);
         endpoint.handle_readiness(Readiness { error: true, ..READY });
         assert!(endpoint.is_broken() && !endpoint.is_reset());
+    }
+
+    #[test]
+    fn a_fin_is_sent_once_and_not_to_who_is_gone() {
+        let mut endpoint = endpoint(Scripted::receiving([Err(libc::ECONNRESET)]), READY);
+        endpoint.finish();
+        endpoint.finish();
+        assert_eq!(endpoint.scripted().finishes, 1);
+        let mut reset = Endpoint::new(Scripted::default());
+        reset.scripted().pending_error = Some(libc::EPIPE);
+        reset.handle_readiness(Readiness { error: true, ..READY });
+        reset.finish();
+        assert_eq!(reset.scripted().finishes, 0);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) struct Scripted {
     /// Which `errno` each splice is refused with, if any; none left: none is.
     pub(super) refusals: VecDeque<Option<i32>>,
     pub(super) pending_error: Option<i32>,
-    pub(super) finished: bool,
+    pub(super) finishes: usize,
     pub(super) unacknowledged: usize,
     pub(super) calls: usize,
 }
@@ -126,7 +126,7 @@ impl Socket for Scripted {
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.finished = true;
+        self.finishes += 1;
         Ok(())
     }
 
@@ -143,4 +143,6 @@ impl Socket for Scripted {
     }
 
     fn reset_on_close(&mut self) {}
+
+    fn keep_alive(&mut self) {}
 }

@@ -10,7 +10,6 @@ pub(super) struct Closing<S> {
     pub(super) side: Side,
     pub(super) outcome: Outcome,
     discarded: usize,
-    finished: bool,
 }
 
 impl<S: Socket> Closing<S> {
@@ -18,7 +17,7 @@ impl<S: Socket> Closing<S> {
     const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
     pub(super) fn new(peer: Endpoint<S>, side: Side, outcome: Outcome) -> Closing<S> {
-        Closing { peer, side, outcome, discarded: 0, finished: false }
+        Closing { peer, side, outcome, discarded: 0 }
     }
 
     /// Whether it is over.
@@ -28,10 +27,7 @@ impl<S: Socket> Closing<S> {
             Flushed::Broken => return true,
             Flushed::Empty => {}
         }
-        if !self.finished {
-            self.finished = true;
-            self.peer.finish();
-        }
+        self.peer.finish();
         loop {
             match self.peer.discard(Self::DISCARD_BYTES_MAX - self.discarded) {
                 Received::Bytes(n) => self.discarded += n,

@@ -55,7 +55,7 @@ impl<S: Socket> Connecting<S> {
 
     pub(super) fn new(
         pending: Pending<S>,
-        addresses: Vec<IpAddr>,
+        candidates: Candidates,
         port: u16,
         more: bool,
         now: Instant,
@@ -63,7 +63,7 @@ impl<S: Socket> Connecting<S> {
         Connecting {
             pending,
             port,
-            candidates: Candidates::new(addresses),
+            candidates,
             more,
             attempts: Vec::new(),
             attempts_left: Self::ATTEMPTS_MAX,
@@ -215,22 +215,55 @@ impl<S: Socket> Attempt<S> {
     }
 }
 
-/// Addresses not tried yet: the families in turn, beginning with the first one's, each in its order
-/// (RFC 8305 section 4).
-struct Candidates {
+/// Addresses not tried yet.
+pub(super) enum Candidates {
+    /// The one that was asked for. It may be tried already.
+    Asked(Option<IpAddr>),
+    /// Those of a name.
+    Named(Turns),
+}
+
+/// The families in turn, beginning with the first one's, each in its order (RFC 8305 section 4).
+pub(super) struct Turns {
     v4: VecDeque<IpAddr>,
     v6: VecDeque<IpAddr>,
     v6_is_next: bool,
 }
 
 impl Candidates {
-    fn new(addresses: Vec<IpAddr>) -> Candidates {
-        let v6_is_next = addresses.first().is_some_and(|ip| canonical(*ip).is_ipv6());
-        let mut candidates = Candidates { v4: VecDeque::new(), v6: VecDeque::new(), v6_is_next };
-        candidates.extend(addresses);
-        candidates
+    pub(super) fn asked(ip: IpAddr) -> Candidates {
+        Candidates::Asked(Some(canonical(ip)))
     }
 
+    pub(super) fn named(addresses: Vec<IpAddr>) -> Candidates {
+        let v6_is_next = addresses.first().is_some_and(|ip| canonical(*ip).is_ipv6());
+        let mut turns = Turns { v4: VecDeque::new(), v6: VecDeque::new(), v6_is_next };
+        turns.extend(addresses);
+        Candidates::Named(turns)
+    }
+
+    fn extend(&mut self, addresses: Vec<IpAddr>) {
+        if let Candidates::Named(turns) = self {
+            turns.extend(addresses);
+        }
+    }
+
+    fn first(&self) -> Option<IpAddr> {
+        match self {
+            Candidates::Asked(ip) => *ip,
+            Candidates::Named(turns) => turns.first(),
+        }
+    }
+
+    fn pop(&mut self) -> Option<IpAddr> {
+        match self {
+            Candidates::Asked(ip) => ip.take(),
+            Candidates::Named(turns) => turns.pop(),
+        }
+    }
+}
+
+impl Turns {
     fn extend(&mut self, addresses: Vec<IpAddr>) {
         for ip in addresses.into_iter().map(canonical) {
             if ip.is_ipv6() { self.v6.push_back(ip) } else { self.v4.push_back(ip) }
@@ -256,7 +289,7 @@ mod tests {
     use super::*;
 
     fn candidates(addresses: &[&str]) -> Candidates {
-        Candidates::new(addresses.iter().map(|text| text.parse().unwrap()).collect())
+        Candidates::named(addresses.iter().map(|text| text.parse().unwrap()).collect())
     }
 
     fn in_turn(mut candidates: Candidates) -> Vec<String> {
@@ -272,6 +305,7 @@ mod tests {
         let v4_first = candidates(&["1.0.0.1", "1.0.0.2", v6[0], v6[1], v6[2]]);
         assert_eq!(in_turn(v4_first), ["1.0.0.1", v6[0], "1.0.0.2", v6[1], v6[2]]);
         assert!(in_turn(candidates(&[])).is_empty());
+        assert_eq!(in_turn(Candidates::asked("::ffff:1.0.0.1".parse().unwrap())), ["1.0.0.1"]);
     }
 
     #[test]

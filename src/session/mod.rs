@@ -24,11 +24,11 @@ mod pending;
 mod relaying;
 
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::closing::Closing;
-use self::connecting::{Attempted, Connecting};
+use self::connecting::{Attempted, Candidates, Connecting};
 use self::context::Visitor;
 pub use self::context::{Context, Net, Terms};
 use self::handshake::{Handshake, Heard};
@@ -264,13 +264,16 @@ impl<S: Socket> Session<S> {
     /// Does what can be done now.
     fn advance(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
         loop {
+            if let Some(turn) = self.relay(cx) {
+                return turn;
+            }
             let next = match mem::replace(&mut self.state, State::Between) {
                 State::Negotiating(handshake) => self.negotiate(cx, handshake),
                 State::Resolving(pending, port) => self.await_answer(cx, pending, port),
                 State::Connecting(connecting) => self.await_target(cx, connecting),
-                State::Relaying(relay) => self.relay(cx, relay),
                 State::Severing(severing) => self.pass_on_reset(cx, severing),
                 State::Closing(closing) => self.await_end(cx, closing),
+                relay @ State::Relaying(_) => Next::Become(relay),
                 State::Between => return Turn::Wait,
             };
             match next {
@@ -364,25 +367,42 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn relay(&mut self, cx: &mut Context<impl Net<Socket = S>>, mut relay: Relay<S>) -> Next<S> {
+    /// A turn of a relay, if that is what it is. Most turns are, and most relays go on: nothing is
+    /// moved for them. None: it is, or has become, something else.
+    fn relay(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Option<Turn> {
+        let State::Relaying(relay) = &mut self.state else { return None };
         let relayed = relay.advance(&mut cx.buffers, &mut self.outbox, cx.now);
+        let replied = self.outbox.is_empty();
+        let looks_again = !replied || relay.needs_another_look();
+        let active_at = relay.active_at();
         // The deadline is brought forward at once, but put back only when it comes: moving a byte
         // touches no timer.
-        self.deadline = earlier(self.deadline, self.relay_deadline(cx, &relay));
-        let turn = match relayed {
-            Relayed::Reset(side) => return Next::Become(self.sever(cx, relay, side)),
+        let end = relay.expires_at(&cx.terms.timeout, replied);
+        let deadline = earlier(end, relay.keep_alive_at());
+        self.deadline = earlier(self.deadline, deadline);
+        match relayed {
+            Relayed::Reset(side) => {
+                self.leave_relay(|session, relay| session.sever(cx, relay, side));
+                None
+            }
             Relayed::Unheard(side, outcome) => {
-                return Next::Become(self.linger(cx, relay, side, outcome));
+                self.leave_relay(|session, relay| session.linger(cx, relay, side, outcome));
+                None
             }
-            Relayed::Over(outcome) => Turn::End(outcome),
-            Relayed::Unacknowledged => self.poll_acknowledgement(cx.now, relay.active_at()),
-            Relayed::Pumped(Pumped::Yielded) => Turn::Yield,
-            Relayed::Pumped(Pumped::Blocked) if relay.needs_another_look() => {
-                self.wait_and_look_again(cx.now)
+            Relayed::Over(outcome) => Some(Turn::End(outcome)),
+            Relayed::Unacknowledged => Some(self.poll_acknowledgement(cx.now, active_at)),
+            Relayed::Pumped(Pumped::Yielded) => Some(Turn::Yield),
+            Relayed::Pumped(Pumped::Blocked) if looks_again => {
+                Some(self.wait_and_look_again(cx.now))
             }
-            Relayed::Pumped(Pumped::Blocked) => self.wait(cx.now, &relay.client),
-        };
-        Next::Stay(State::Relaying(relay), turn)
+            Relayed::Pumped(Pumped::Blocked) => Some(Turn::Wait),
+        }
+    }
+
+    fn leave_relay(&mut self, leave: impl FnOnce(&mut Self, Relay<S>) -> State<S>) {
+        if let State::Relaying(relay) = mem::replace(&mut self.state, State::Between) {
+            self.state = leave(self, relay);
+        }
     }
 
     fn pass_on_reset(
@@ -421,7 +441,7 @@ impl<S: Socket> Session<S> {
         let Request { command, target, .. } = request;
         let state = match (command, &target.host) {
             (Command::Connect, Host::Ip(ip)) => {
-                self.connect(cx, pending, vec![*ip], target.port, false)
+                self.connect(cx, pending, Candidates::asked(*ip), target.port, false)
             }
             (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, name, target.port),
             (Command::Bind | Command::UdpAssociate, _) => {
@@ -463,7 +483,7 @@ impl<S: Socket> Session<S> {
     ) -> State<S> {
         match answer {
             Answer::Addresses { addresses, more } => {
-                self.connect(cx, pending, addresses, port, more)
+                self.connect(cx, pending, Candidates::named(addresses), port, more)
             }
             Answer::Failed(failure) => self.refuse(cx, pending, failure.refusal()),
         }
@@ -473,13 +493,13 @@ impl<S: Socket> Session<S> {
         &mut self,
         cx: &Context<impl Net<Socket = S>>,
         pending: Pending<S>,
-        addresses: Vec<IpAddr>,
+        candidates: Candidates,
         port: u16,
         more: bool,
     ) -> State<S> {
         self.deadline = cx.after(cx.terms.timeout.connect);
         self.journal.begin(Step::Connect, cx.now);
-        State::Connecting(Connecting::new(pending, addresses, port, more, cx.now))
+        State::Connecting(Connecting::new(pending, candidates, port, more, cx.now))
     }
 
     /// What a name means is of no more interest.
@@ -569,9 +589,12 @@ impl<S: Socket> Session<S> {
                 (self.refuse(cx, connecting.pending, refusal), None)
             }
             State::Relaying(mut relay) => {
-                let outcome = self.relay_expires_as(&relay);
-                self.deadline = self.relay_deadline(cx, &relay);
-                let over = self.deadline.is_some_and(|at| at <= cx.now);
+                relay.keep_alive(cx.now);
+                let replied = self.outbox.is_empty();
+                let outcome = relay.expires_as(replied);
+                let end = relay.expires_at(&cx.terms.timeout, replied);
+                self.deadline = earlier(end, relay.keep_alive_at());
+                let over = end.is_some_and(|at| at <= cx.now);
                 if over {
                     relay.reset_on_close();
                 }
@@ -592,32 +615,6 @@ impl<S: Socket> Session<S> {
         };
         self.state = state;
         outcome
-    }
-
-    /// When a relay in which nothing more moves ends.
-    fn relay_deadline(
-        &self,
-        cx: &Context<impl Net<Socket = S>>,
-        relay: &Relay<S>,
-    ) -> Option<Instant> {
-        let timeout = &cx.terms.timeout;
-        let timeout = match self.relay_expires_as(relay) {
-            Outcome::HandshakeTimeout => timeout.handshake,
-            Outcome::HalfClosedTimeout => timeout.half_closed,
-            _ => timeout.idle,
-        };
-        relay.active_at().checked_add(timeout?)
-    }
-
-    /// How a relay ends in which nothing more moves.
-    fn relay_expires_as(&self, relay: &Relay<S>) -> Outcome {
-        if !self.outbox.is_empty() {
-            Outcome::HandshakeTimeout
-        } else if relay.is_half_closed() {
-            Outcome::HalfClosedTimeout
-        } else {
-            Outcome::IdleTimeout
-        }
     }
 
     fn wait(&mut self, now: Instant, peer: &Endpoint<S>) -> Turn {

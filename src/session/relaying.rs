@@ -1,9 +1,15 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::config::Timeouts;
 use crate::metrics::Traffic;
 use crate::outcome::Outcome;
 use crate::relay::{Buffers, Endpoint, Flow, Lane, Pumped, Socket, Work, pump};
 use crate::session::outbox::{Flushed, Outbox};
+
+/// After this time the kernel is told to look after the target, which takes four calls: most
+/// sessions are over before. It is no later found to be gone, for the kernel counts from its last
+/// word, a minute at first. (A client is looked after from the first: that is inherited.)
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
 
 /// Which of a session's two peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub(super) struct Relay<S> {
     pub(super) up: Lane,
     pub(super) down: Lane,
     active_at: Instant,
+    /// When to have its target looked after; none: it is.
+    keep_alive_at: Option<Instant>,
 }
 
 /// What came of a turn of it.
@@ -53,7 +61,8 @@ impl<S: Socket> Relay<S> {
         up: Lane,
         now: Instant,
     ) -> Relay<S> {
-        Relay { client, target, up, down: Lane::new(None), active_at: now }
+        let keep_alive_at = now.checked_add(KEEP_ALIVE_AFTER);
+        Relay { client, target, up, down: Lane::new(None), active_at: now, keep_alive_at }
     }
 
     /// What it has carried.
@@ -66,8 +75,41 @@ impl<S: Socket> Relay<S> {
         self.active_at
     }
 
+    /// When [`keep_alive`](Self::keep_alive) is to be called, if it is.
+    pub(super) fn keep_alive_at(&self) -> Option<Instant> {
+        self.keep_alive_at
+    }
+
+    /// Has the target looked after, once it is time.
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        if self.keep_alive_at.take_if(|at| *at <= now).is_some() {
+            self.target.keep_alive();
+        }
+    }
+
+    /// When it ends if nothing more moves; `replied`: the client has its reply.
+    pub(super) fn expires_at(&self, timeout: &Timeouts, replied: bool) -> Option<Instant> {
+        let timeout = match self.expires_as(replied) {
+            Outcome::HandshakeTimeout => timeout.handshake,
+            Outcome::HalfClosedTimeout => timeout.half_closed,
+            _ => timeout.idle,
+        };
+        self.active_at.checked_add(timeout?)
+    }
+
+    /// How it ends if nothing more moves.
+    pub(super) fn expires_as(&self, replied: bool) -> Outcome {
+        if !replied {
+            Outcome::HandshakeTimeout
+        } else if self.is_half_closed() {
+            Outcome::HalfClosedTimeout
+        } else {
+            Outcome::IdleTimeout
+        }
+    }
+
     /// Whether one direction has ended and the other has not.
-    pub(super) fn is_half_closed(&self) -> bool {
+    fn is_half_closed(&self) -> bool {
         let ended = |lane: &Lane| matches!(lane.flow(), Flow::Closed | Flow::Discarding);
         ended(&self.up) || ended(&self.down)
     }
@@ -97,10 +139,22 @@ impl<S: Socket> Relay<S> {
         let Relay { client, target, up, down, .. } = self;
         let pumped_up = pump(client, up, target, buffers, &mut work_up);
         let pumped_down = pump(target, down, client, buffers, &mut work_down);
+        self.pass_on_end();
         if work_up.moved() || work_down.moved() {
             self.active_at = now;
         }
         self.verdict(pumped_up, pumped_down)
+    }
+
+    /// Passes on a FIN while the other direction goes on. Once both have ended there is nothing left
+    /// to read on either side, so that closing them is the same, and a call less.
+    fn pass_on_end(&mut self) {
+        match (self.up.flow(), self.down.flow()) {
+            (Flow::Closed, Flow::Closed) => {}
+            (Flow::Closed, _) => self.target.finish(),
+            (_, Flow::Closed) => self.client.finish(),
+            _ => {}
+        }
     }
 
     fn verdict(&self, up: Pumped, down: Pumped) -> Relayed {

@@ -162,7 +162,7 @@ fn a_client_for_whom_there_is_no_socket_hears_01_and_the_next_is_served() {
         ("connect", "ENOBUFS", "1+2"),
         ("connect", "ENOMEM", "1+2"),
         ("connect", "EADDRNOTAVAIL", "1+2"),
-        ("setsockopt", "ENOBUFS", "1+7"),
+        ("setsockopt", "ENOBUFS", "1+2"),
     ] {
         let server = Faulty::new(call, &format!("error={errno}:when={when}"));
         let baseline = server.baseline();

@@ -1,5 +1,9 @@
 //! Peers that are gone without a word.
 
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::support::lan::{GATEWAY_V4, Lan, OTHER_V4};
 use crate::support::origin::Origin;
 use crate::support::peer::{End, Peer};
@@ -81,11 +85,36 @@ fn the_kernel_looks_after_both_ends_of_an_idle_session() {
         let origin = Origin::start();
         let client = open_session(server.address(), origin.address());
         let target = origin.accept();
-        for other in [client.local_address(), target.local_address()] {
-            let ss = format!("ss -tnoH state established dst {other}");
-            wait_until("the kernel's next look is planned", || {
-                lan.gateway.run(&ss).contains("timer:(keepalive,")
-            });
-        }
+        wait_until("the kernel's next look at the client is planned", || {
+            next_look(&lan, client.local_address()).is_some()
+        });
+        // The target's is planned by a session that has lasted, and no later than a minute after
+        // the last word all the same.
+        assert_eq!(next_look(&lan, target.local_address()), None, "a young session");
+        let deadline = Instant::now() + Duration::from_secs(300);
+        let seconds = loop {
+            match next_look(&lan, target.local_address()) {
+                Some(seconds) => break seconds,
+                None => assert!(Instant::now() < deadline, "nobody looks after the target"),
+            }
+            thread::sleep(Duration::from_millis(200));
+        };
+        assert!(seconds <= 30, "in {seconds} seconds, half a minute late");
     });
+}
+
+/// In how many seconds the kernel looks after the peer at this address, by what `ss` says:
+/// `timer:(keepalive,29sec,0)`, and minutes or milliseconds in the place of seconds.
+fn next_look(lan: &Lan, peer: SocketAddr) -> Option<u64> {
+    let said = lan.gateway.run(&format!("ss -tnoH state established dst {peer}"));
+    let (_, timer) = said.split_once("timer:(keepalive,")?;
+    let time = timer.split(',').next().unwrap_or_default();
+    if time.ends_with("ms") {
+        return Some(1);
+    }
+    let (minutes, rest) = time.split_once("min").unwrap_or(("0", time));
+    let seconds = rest.trim_end_matches("sec").split('.').next().unwrap_or_default();
+    let seconds = if seconds.is_empty() { "0" } else { seconds };
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("no time: {said}"));
+    Some(60 * number(minutes) + number(seconds))
 }

@@ -6,6 +6,7 @@ mod support;
 mod deadlines;
 mod hang_ups;
 mod limits;
+mod polling;
 mod reporting;
 mod starting;
 mod stopping;

@@ -25,7 +25,6 @@ pub(crate) enum Event {
     HalfCloseDown,
     EarlyData,
     HalfCloseWithRequest,
-    TargetEndsFirst,
     WholeTransfer,
     ResetPassedOn,
     ResetAfterEnd,
@@ -34,6 +33,7 @@ pub(crate) enum Event {
     AttemptPutOff,
     SelfConnect,
     DrainWhileBusy,
+    KeptAlive,
 }
 
 impl Event {
@@ -62,7 +62,6 @@ impl Event {
         Event::HalfCloseDown,
         Event::EarlyData,
         Event::HalfCloseWithRequest,
-        Event::TargetEndsFirst,
         Event::WholeTransfer,
         Event::ResetPassedOn,
         Event::ResetAfterEnd,
@@ -71,5 +70,6 @@ impl Event {
         Event::AttemptPutOff,
         Event::SelfConnect,
         Event::DrainWhileBusy,
+        Event::KeptAlive,
     ];
 }

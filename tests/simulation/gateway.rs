@@ -25,6 +25,8 @@ use crate::world::{Happening, Limits, Link, World};
 
 /// As in the session.
 const SEVERING: u64 = 1_000_000;
+/// As in the relay.
+const KEEP_ALIVE_AFTER: u64 = 30_000_000;
 /// What a timer may be late.
 const TICK: u64 = 2000;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -349,6 +351,12 @@ impl Gateway {
             if let Some(limit) = self.overdue(world, entry) {
                 panic!("slot {slot} is {} beyond {limit} us", entry.stage);
             }
+            let is_kept_alive = world.lives[entry.life].target_is_kept_alive;
+            let kept_alive_from = entry.stage_since + KEEP_ALIVE_AFTER;
+            assert!(
+                entry.stage != Stage::Relaying || is_kept_alive == (world.now >= kept_alive_from),
+                "slot {slot}: the target is looked after too early or not at all"
+            );
             let waits_its_turn = entry.ready;
             if !waits_its_turn
                 && let Some(what) = self.neglected(world, entry)

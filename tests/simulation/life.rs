@@ -29,6 +29,8 @@ pub(crate) struct Life {
     /// The target the client was granted, once the session relays.
     pub(crate) granted: Option<usize>,
     pub(crate) granted_target: Option<usize>,
+    /// Whether the kernel was told to look after it.
+    pub(crate) target_is_kept_alive: bool,
     pub(crate) up_out: usize,
     pub(crate) down_in: usize,
     pub(crate) down_out: usize,

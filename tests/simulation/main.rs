@@ -179,7 +179,7 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         handshake: Some(10_000_000),
         resolve: Some(5_000_000),
         connect: Some(10_000_000),
-        idle: rarely_never(30_000),
+        idle: rarely_never(45_000),
         half_closed: rarely_never(8_000),
         closing: rarely_never(2_000),
     };

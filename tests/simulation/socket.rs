@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
@@ -117,12 +118,13 @@ impl Socket for SimSocket {
         let life = &mut world.lives[world.links[self.link].life];
         life.moved_at = now;
         if let (Ok(()), Some(target)) = (&result, life.granted) {
-            let is_up = self.link == target;
-            let first = is_up || !world.links[target].tcp.is_finished(OURS);
-            world.count(if is_up { Event::HalfCloseUp } else { Event::HalfCloseDown });
-            if first && !is_up {
-                world.count(Event::TargetEndsFirst);
-            }
+            let client = life.client.expect("a session has a client");
+            let (other, event) = match self.link == target {
+                true => (client, Event::HalfCloseUp),
+                false => (target, Event::HalfCloseDown),
+            };
+            assert!(!world.links[other].tcp.is_finished(OURS), "closing sends the second FIN");
+            world.count(event);
         }
         world.note("shutdown", self.link, usize::from(result.is_ok()));
         result.map_err(io::Error::from_raw_os_error)
@@ -153,6 +155,19 @@ impl Socket for SimSocket {
 
     fn reset_on_close(&mut self) {
         self.world.borrow_mut().links[self.link].tcp.reset_on_close(OURS);
+    }
+
+    fn keep_alive(&mut self) {
+        let world = &mut *self.world.borrow_mut();
+        let life = &mut world.lives[world.links[self.link].life];
+        assert_eq!(
+            life.granted,
+            Some(self.link),
+            "only a session's target is not yet looked after"
+        );
+        assert!(!mem::replace(&mut life.target_is_kept_alive, true), "it is looked after already");
+        world.count(Event::KeptAlive);
+        world.note("keep alive", self.link, 0);
     }
 }
 

@@ -117,6 +117,7 @@ impl World {
             attempts: Vec::new(),
             granted: None,
             granted_target: None,
+            target_is_kept_alive: false,
             up_out: 0,
             down_in: 0,
             down_out: 0,

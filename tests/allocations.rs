@@ -1,0 +1,132 @@
+//! How often a reactor allocates: never for a message, and hardly ever for a session.
+//!
+//! It runs in this process, below an allocator that counts, so there is this one test: another
+//! would be counted, too.
+
+use std::alloc::System;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringsocks::access::AccessLog;
+use ringsocks::auth::Users;
+use ringsocks::config::{self, Config, Polling, RelayMode};
+use ringsocks::dns::{CHANNELS_MAX, Sources};
+use ringsocks::policy::{ClientLimits, Host, SessionLimit, Targets};
+use ringsocks::reactor::{Group, Lookups, Mail, Mailbox, Reactor, Setup};
+use ringsocks::session::Terms;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The list of a session's attempts to connect.
+const ALLOCATIONS_PER_SESSION: usize = 1;
+
+#[test]
+fn a_message_allocates_nothing_and_a_session_next_to_nothing() {
+    let (proxy, mailbox, reactor) = start();
+    let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+
+    // What is kept for good is made by whoever needs it first.
+    for _ in 0..20 {
+        whole_session(proxy, &origin);
+    }
+    let (mut client, mut target) = session(proxy, &origin);
+    let mut buffer = vec![0; 64 * 1024];
+    exchange(&mut client, &mut target, &mut buffer);
+
+    let messages = allocations(|| {
+        for len in (0..2000).map(|round| 1 + round * 31) {
+            exchange(&mut client, &mut target, &mut buffer[..len]);
+        }
+    });
+    assert_eq!(messages, 0, "allocations for 4000 messages");
+
+    const SESSIONS: usize = 500;
+    let whole = allocations(|| (0..SESSIONS).for_each(|_| whole_session(proxy, &origin)));
+    println!("{whole} allocations for {SESSIONS} sessions");
+    let (least, most) = (SESSIONS / 2, SESSIONS * ALLOCATIONS_PER_SESSION + SESSIONS / 100);
+    assert!((least..=most).contains(&whole), "{whole} allocations for {SESSIONS} sessions");
+
+    drop((client, target));
+    mailbox.post(Mail::Stop { until: Instant::now() + PATIENCE });
+    let report = reactor.join().unwrap();
+    assert_eq!(report.counters.accepted, 20 + 1 + SESSIONS as u64);
+}
+
+fn allocations(act: impl FnOnce()) -> usize {
+    let region = Region::new(COUNTED);
+    act();
+    let change = region.change();
+    change.allocations + change.reallocations
+}
+
+type Running = thread::JoinHandle<ringsocks::metrics::Report>;
+
+fn start() -> (SocketAddr, Arc<Mailbox>, Running) {
+    let group = Group::take((Ipv4Addr::LOCALHOST, 0).into(), 1, false).unwrap();
+    let proxy = group.address;
+    let (_, mut sinks) = AccessLog::start(&config::AccessLog::Off, 1).unwrap();
+    let config = Config::default();
+    let terms = Terms {
+        users: Users::none(),
+        timeout: config.timeout,
+        targets: vec![Targets::new(None)],
+        limit: Arc::new(SessionLimit::new(100)),
+        clients: Arc::new(ClientLimits::new(None, config.limit.handshakes_per_client)),
+    };
+    let sources = Arc::new(Sources::new(Vec::new(), b"", false));
+    let reactor = Reactor::new(Setup {
+        index: 0,
+        listeners: group.listen(0, &Arc::from([])).unwrap(),
+        terms: Arc::new(terms),
+        host: Arc::new(Host::default()),
+        poll: Polling::Wait,
+        rings_max: 16,
+        relay: RelayMode::Auto,
+        pipes_max: 8,
+        resolver: Lookups::Own(sources, CHANNELS_MAX),
+        sink: sinks.remove(0),
+    })
+    .unwrap();
+    let mailbox = reactor.mailbox();
+    (proxy, mailbox, thread::spawn(move || reactor.run().unwrap()))
+}
+
+/// A granted session: its client and its target.
+fn session(proxy: SocketAddr, origin: &TcpListener) -> (TcpStream, TcpStream) {
+    let mut client = TcpStream::connect(proxy).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&[5, 1, 0]).unwrap();
+    let mut reply = [0; 10];
+    client.read_exact(&mut reply[..2]).unwrap();
+    let [high, low] = origin.local_addr().unwrap().port().to_be_bytes();
+    client.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, high, low]).unwrap();
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..2], [5, 0]);
+    let (target, _) = origin.accept().unwrap();
+    target.set_read_timeout(Some(PATIENCE)).unwrap();
+    (client, target)
+}
+
+/// A message each way.
+fn exchange(client: &mut TcpStream, target: &mut TcpStream, buffer: &mut [u8]) {
+    client.write_all(buffer).unwrap();
+    target.read_exact(buffer).unwrap();
+    target.write_all(buffer).unwrap();
+    client.read_exact(buffer).unwrap();
+}
+
+fn whole_session(proxy: SocketAddr, origin: &TcpListener) {
+    let (mut client, mut target) = session(proxy, origin);
+    exchange(&mut client, &mut target, &mut [7]);
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(target.read(&mut [0]).unwrap(), 0);
+    target.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
