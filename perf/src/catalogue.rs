@@ -8,13 +8,13 @@ use crate::contender::{Contender, Manner, Peer, Program};
 const SESSIONS_AT_ONCE: usize = 64;
 
 /// The closed loop whose weakest contender sets the rates of the open ones.
-pub(crate) const RATE_SETTER: &str = "requests-64-x64";
+pub const RATE_SETTER: &str = "requests-64-x64";
 /// The bulk flow of which half is asked beside requests.
-pub(crate) const FLOW_SETTER: &str = "down-1";
+pub const FLOW_SETTER: &str = "down-1";
 
 /// One kind of work.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Work {
+pub struct Work {
     /// Its name on the command line and in files.
     pub id: String,
     pub title: String,
@@ -23,7 +23,7 @@ pub(crate) struct Work {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Task {
+pub enum Task {
     Down {
         flows: usize,
     },
@@ -51,7 +51,7 @@ pub(crate) enum Task {
 
 /// How fast requests follow each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Pace {
+pub enum Pace {
     /// The next one goes when the last is answered: a maximum, not a latency.
     Closed,
     /// This share of what the weakest contender manages so, whoever is slow.
@@ -60,7 +60,7 @@ pub(crate) enum Pace {
 
 /// The bulk flow that runs beside.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Beside {
+pub enum Beside {
     Nothing,
     Unpaced,
     /// Half of what this contender moves alone.
@@ -69,21 +69,21 @@ pub(crate) enum Beside {
 
 /// A work, and who does it: the first is what the others are compared with.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Trial {
+pub struct Trial {
     pub work: Work,
     pub contenders: Vec<Contender>,
 }
 
 /// How much of it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub enum Extent {
     Full,
     Quick,
 }
 
 impl Work {
     /// The works whose results this one's load is made from.
-    pub(crate) fn needs(&self) -> Vec<&'static str> {
+    pub fn needs(&self) -> Vec<&'static str> {
         let Task::Requests { pace, beside, .. } = &self.task else { return Vec::new() };
         let rate = matches!(pace, Pace::Open { .. }).then_some(RATE_SETTER);
         let flow = (*beside == Beside::HalfItsMaximum).then_some(FLOW_SETTER);
@@ -91,7 +91,7 @@ impl Work {
     }
 
     /// Sessions held open and calls hardly differ from round to round, and take their time.
-    pub(crate) fn rounds(&self, wanted: usize) -> usize {
+    pub fn rounds(&self, wanted: usize) -> usize {
         match self.task {
             Task::Idle { .. } | Task::Stalled { .. } => wanted.min(2),
             Task::Calls => 1,
@@ -101,7 +101,7 @@ impl Work {
 }
 
 /// Everything that `perf/run` measures, in order.
-pub(crate) fn trials(extent: Extent, ringsocks: &Path, peers: &[Peer]) -> Vec<Trial> {
+pub fn trials(extent: Extent, ringsocks: &Path, peers: &[Peer]) -> Vec<Trial> {
     let everyone = everyone(ringsocks, peers);
     let wanted = |work: &Work| extent != Extent::Quick || is_quick(&work.id);
     let mut trials: Vec<Trial> = works()
@@ -119,7 +119,7 @@ pub(crate) fn trials(extent: Extent, ringsocks: &Path, peers: &[Peer]) -> Vec<Tr
 }
 
 /// The works of `perf/compare`: this build, the other one and this one again.
-pub(crate) fn comparison(this: &Path, other: (&str, &Path)) -> Vec<Trial> {
+pub fn comparison(this: &Path, other: (&str, &Path)) -> Vec<Trial> {
     let contenders = vec![
         Contender::ringsocks("this build", this),
         Contender::ringsocks(other.0, other.1),
@@ -131,7 +131,7 @@ pub(crate) fn comparison(this: &Path, other: (&str, &Path)) -> Vec<Trial> {
 }
 
 /// Those of `trials` whose names start with one of `wanted`, and what they need.
-pub(crate) fn only(trials: Vec<Trial>, wanted: &[String]) -> Result<Vec<Trial>, String> {
+pub fn only(trials: Vec<Trial>, wanted: &[String]) -> Result<Vec<Trial>, String> {
     let names: Vec<String> = trials.iter().map(|it| it.work.id.clone()).collect();
     if let Some(unknown) = wanted.iter().find(|it| !names.iter().any(|name| starts(name, it))) {
         return Err(format!("no work is named {unknown}; there are {}", names.join(", ")));

@@ -14,8 +14,8 @@ use crate::load::{Target, Way};
 use crate::origin::Ports;
 
 /// Where contenders run, and where load and origin do.
-pub(crate) const SERVER_CPU: usize = 1;
-pub(crate) const LOAD_CPU: usize = 0;
+pub const SERVER_CPU: usize = 1;
+pub const LOAD_CPU: usize = 0;
 
 /// The name that `/etc/hosts` has everywhere.
 const LOCAL_NAME: &str = "localhost";
@@ -31,13 +31,13 @@ const HAPROXY_SESSIONS: usize = 9_500;
 
 /// One that is measured.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Contender {
+pub struct Contender {
     pub name: String,
     pub program: Program,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Program {
+pub enum Program {
     Ringsocks {
         binary: PathBuf,
         reactors: usize,
@@ -54,7 +54,7 @@ pub(crate) enum Program {
 
 /// `name=host:port,pid`
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Peer {
+pub struct Peer {
     pub name: String,
     pub address: SocketAddr,
     pub pid: u32,
@@ -62,14 +62,14 @@ pub(crate) struct Peer {
 
 /// What a client asks of a contender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Manner {
+pub struct Manner {
     pub by_name: bool,
     pub with_password: bool,
 }
 
 /// Where a contender is reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Entrance {
+pub enum Entrance {
     Straight,
     /// At this address a listener forwards to each of the origin's ports, by the same number.
     Forwarder(SocketAddr),
@@ -77,18 +77,18 @@ pub(crate) enum Entrance {
 }
 
 impl Contender {
-    pub(crate) fn ringsocks(name: &str, binary: &Path) -> Contender {
+    pub fn ringsocks(name: &str, binary: &Path) -> Contender {
         let program =
             Program::Ringsocks { binary: binary.to_owned(), reactors: 1, access_log: false };
         Contender { name: name.to_owned(), program }
     }
 
-    pub(crate) fn with(name: &str, program: Program) -> Contender {
+    pub fn with(name: &str, program: Program) -> Contender {
         Contender { name: name.to_owned(), program }
     }
 
     /// Whether it knows names, and passwords.
-    pub(crate) fn speaks(&self, manner: Manner) -> bool {
+    pub fn speaks(&self, manner: Manner) -> bool {
         match self.program {
             Program::Ringsocks { .. } | Program::Dante | Program::Microsocks => true,
             Program::Haproxy | Program::Nobody => manner == Manner::default(),
@@ -97,12 +97,12 @@ impl Contender {
     }
 
     /// Whether there is a process that works for it.
-    pub(crate) fn is_proxy(&self) -> bool {
+    pub fn is_proxy(&self) -> bool {
         self.program != Program::Nobody
     }
 
     /// The CPUs that it runs on, as taskset has them.
-    pub(crate) fn cpus(&self) -> String {
+    pub fn cpus(&self) -> String {
         match self.program {
             Program::Ringsocks { reactors: 2.., .. } => format!("{LOAD_CPU},{SERVER_CPU}"),
             _ => SERVER_CPU.to_string(),
@@ -110,7 +110,7 @@ impl Contender {
     }
 
     /// What starts it, listening on `port` of 127.0.0.1; its files are written to `folder`.
-    pub(crate) fn command(
+    pub fn command(
         &self,
         manner: Manner,
         port: u16,
@@ -130,7 +130,7 @@ impl Contender {
     }
 
     /// Where it is reached once it runs.
-    pub(crate) fn entrance(&self, port: u16) -> Entrance {
+    pub fn entrance(&self, port: u16) -> Entrance {
         match &self.program {
             Program::Nobody => Entrance::Straight,
             Program::Haproxy => Entrance::Forwarder(FORWARDER),
@@ -146,7 +146,7 @@ const FORWARDER: SocketAddr =
 
 impl Entrance {
     /// The way through it.
-    pub(crate) fn way(self, manner: Manner) -> Way {
+    pub fn way(self, manner: Manner) -> Way {
         match self {
             Entrance::Straight => Way::Direct,
             Entrance::Forwarder(address) => Way::Forward(address),
@@ -162,7 +162,7 @@ impl Entrance {
     }
 
     /// An address that answers once the contender serves.
-    pub(crate) fn knock_at(self, origin: Ports) -> SocketAddr {
+    pub fn knock_at(self, origin: Ports) -> SocketAddr {
         match self {
             Entrance::Straight => SocketAddr::from((origin.address, origin.echo)),
             Entrance::Forwarder(address) => SocketAddr::new(address.ip(), origin.echo),

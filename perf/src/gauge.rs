@@ -22,7 +22,7 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The processes of one contender, and the meter that counts them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Group {
+pub enum Group {
     /// A directory of the `cpuacct` controller.
     V1(PathBuf),
     /// A directory of the unified hierarchy.
@@ -33,7 +33,7 @@ pub(crate) enum Group {
 
 impl Group {
     /// A cgroup of this name, if one can be made here.
-    pub(crate) fn cgroup(name: &str) -> Option<Group> {
+    pub fn cgroup(name: &str) -> Option<Group> {
         let v1 = Path::new(V1_ROOT).join(name);
         if Path::new(V1_ROOT).join("cpuacct.usage").exists() && fs::create_dir(&v1).is_ok() {
             return Some(Group::V1(v1));
@@ -44,7 +44,7 @@ impl Group {
     }
 
     /// A command that becomes `program` on these CPUs, inside of the group from its first moment.
-    pub(crate) fn command(&self, cpus: &str, program: &Path) -> Command {
+    pub fn command(&self, cpus: &str, program: &Path) -> Command {
         let mut command = Command::new("sh");
         let enter = match self.folder() {
             Some(_) => r#"echo $$ >"$0/cgroup.procs" && exec taskset -c "$@""#,
@@ -56,7 +56,7 @@ impl Group {
     }
 
     /// Processor time, user and system, of all that is or was in the group.
-    pub(crate) fn processor_time(&self) -> io::Result<Duration> {
+    pub fn processor_time(&self) -> io::Result<Duration> {
         match self {
             Group::V1(folder) => nanoseconds(&fs::read_to_string(folder.join("cpuacct.usage"))?),
             Group::V2(folder) => usage_in(&fs::read_to_string(folder.join("cpu.stat"))?),
@@ -68,7 +68,7 @@ impl Group {
     }
 
     /// The processes that are in the group now.
-    pub(crate) fn processes(&self) -> io::Result<Vec<u32>> {
+    pub fn processes(&self) -> io::Result<Vec<u32>> {
         match self.folder() {
             Some(folder) => {
                 let listed = fs::read_to_string(folder.join("cgroup.procs"))?;
@@ -84,14 +84,14 @@ impl Group {
 
     /// Anonymous memory of the processes, in bytes. A page that forked processes still share is
     /// counted once: `RssAnon` would count it for each of them.
-    pub(crate) fn user_memory(&self) -> io::Result<u64> {
+    pub fn user_memory(&self) -> io::Result<u64> {
         let processes = self.processes()?;
         Ok(processes.iter().filter_map(|&pid| anonymous_memory(pid)).sum())
     }
 
     /// Kills every process that is in the group now, children before those that started them: an
     /// orphan would be in the tree no more.
-    pub(crate) fn kill(&self) -> io::Result<()> {
+    pub fn kill(&self) -> io::Result<()> {
         for pid in self.processes()?.into_iter().rev() {
             signal(pid, Signal::KILL);
         }
@@ -99,12 +99,12 @@ impl Group {
     }
 
     /// Whether it knows its processes even when who started them has ended.
-    pub(crate) fn keeps_orphans(&self) -> bool {
+    pub fn keeps_orphans(&self) -> bool {
         self.folder().is_some()
     }
 
     /// Gives the cgroup back, once nothing is in it.
-    pub(crate) fn remove(&self) {
+    pub fn remove(&self) {
         if let Some(folder) = self.folder() {
             let _ = fs::remove_dir(folder);
         }
@@ -119,7 +119,7 @@ impl Group {
 }
 
 /// Signals a process; one that has ended meanwhile needs none.
-pub(crate) fn signal(pid: u32, signal: Signal) {
+pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid as i32) {
         let _ = kill_process(pid, signal);
     }
@@ -127,12 +127,12 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 
 /// Processor time of the whole machine since it started: softirqs and kernel threads, which are
 /// charged to no process, too; not what a hypervisor gave to others.
-pub(crate) fn machine_time() -> io::Result<Duration> {
+pub fn machine_time() -> io::Result<Duration> {
     busy_in(&fs::read_to_string("/proc/stat")?)
 }
 
 /// Memory of the kernel that grows with sessions, processes and threads, in bytes.
-pub(crate) fn kernel_memory() -> io::Result<u64> {
+pub fn kernel_memory() -> io::Result<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let kept: u64 =
         ["Slab:", "KernelStack:", "PageTables:"].iter().filter_map(|it| kib(&meminfo, it)).sum();
@@ -140,7 +140,7 @@ pub(crate) fn kernel_memory() -> io::Result<u64> {
 }
 
 /// How often each system call was made, from the table that `strace -c` writes.
-pub(crate) fn calls_in(summary: &str) -> Vec<(String, u64)> {
+pub fn calls_in(summary: &str) -> Vec<(String, u64)> {
     let row = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let name = *fields.last()?;

@@ -10,7 +10,7 @@ use crate::record::Record;
 
 /// What measurements have to agree in to stand in one table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Conditions {
+pub struct Conditions {
     pub kind: String,
     pub seconds: f64,
     pub warm_up: f64,
@@ -19,14 +19,14 @@ pub(crate) struct Conditions {
 }
 
 /// The file, and what is in it.
-pub(crate) struct Journal {
+pub struct Journal {
     file: File,
     records: Vec<Record>,
 }
 
 impl Journal {
     /// An empty one.
-    pub(crate) fn begin(path: &Path, conditions: &Conditions) -> io::Result<Journal> {
+    pub fn begin(path: &Path, conditions: &Conditions) -> io::Result<Journal> {
         let mut journal = Journal { file: File::create(path)?, records: Vec::new() };
         journal.write(conditions)?;
         Ok(journal)
@@ -34,7 +34,7 @@ impl Journal {
 
     /// The one that is there, if it was begun under the same conditions; else a new one if there
     /// is none.
-    pub(crate) fn resume(path: &Path, conditions: &Conditions) -> io::Result<Journal> {
+    pub fn resume(path: &Path, conditions: &Conditions) -> io::Result<Journal> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -50,15 +50,15 @@ impl Journal {
         Ok(Journal { file, records })
     }
 
-    pub(crate) fn records(&self) -> &[Record] {
+    pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    pub(crate) fn has(&self, work: &str, contender: &str, round: usize) -> bool {
+    pub fn has(&self, work: &str, contender: &str, round: usize) -> bool {
         self.records.iter().any(|it| it.is(work, contender, round))
     }
 
-    pub(crate) fn append(&mut self, record: Record) -> io::Result<()> {
+    pub fn append(&mut self, record: Record) -> io::Result<()> {
         self.write(&record)?;
         self.records.push(record);
         Ok(())

@@ -4,7 +4,7 @@ use crate::record::{Outcome, Record};
 use crate::results::median;
 
 /// Units a second of a contender in a work, over its rounds.
-pub(crate) fn rate(records: &[Record], work: &str, contender: &str) -> Option<f64> {
+pub fn rate(records: &[Record], work: &str, contender: &str) -> Option<f64> {
     let rates: Vec<f64> = records
         .iter()
         .filter(|it| it.work == work && it.contender == contender)
@@ -15,7 +15,7 @@ pub(crate) fn rate(records: &[Record], work: &str, contender: &str) -> Option<f6
 
 /// The lowest of the contenders' rates. Whoever has no process is none, and whoever failed sets no
 /// rate.
-pub(crate) fn weakest_rate(records: &[Record], work: &str) -> Option<f64> {
+pub fn weakest_rate(records: &[Record], work: &str) -> Option<f64> {
     let is_proxy = |it: &&Record| match &it.outcome {
         Outcome::Moved { spent, .. } => spent.contender.is_some(),
         _ => false,

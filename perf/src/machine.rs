@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// What somebody needs to know who compares or repeats the figures.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
+pub struct Machine {
     pub command: String,
     pub date: String,
     pub commit: String,
@@ -31,7 +31,7 @@ pub(crate) struct Machine {
 }
 
 /// How it was asked for.
-pub(crate) struct Asked {
+pub struct Asked {
     pub command: String,
     pub seconds: f64,
     pub warm_up: f64,
@@ -39,7 +39,7 @@ pub(crate) struct Asked {
 }
 
 impl Machine {
-    pub(crate) fn this(asked: Asked) -> Machine {
+    pub fn this(asked: Asked) -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory = value(&meminfo, "MemTotal").trim_end_matches("kB").trim().parse();
@@ -62,7 +62,7 @@ impl Machine {
     }
 
     /// It as lines: a name and a value each.
-    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
         let versions: Vec<String> =
             self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         let gib = self.memory_kib as f64 / f64::from(1 << 20);
@@ -82,7 +82,7 @@ impl Machine {
 }
 
 /// Tells two builds apart.
-pub(crate) fn fingerprint(binary: &Path) -> io::Result<String> {
+pub fn fingerprint(binary: &Path) -> io::Result<String> {
     let mut hasher = DefaultHasher::new();
     hasher.write(&fs::read(binary)?);
     Ok(format!("{:016x}", hasher.finish()))
@@ -121,7 +121,7 @@ fn value(text: &str, key: &str) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn some() -> Machine {
+    pub fn some() -> Machine {
         let asked = Asked {
             command: "perf/run --peer 'a<b>=h:1,2'".to_owned(),
             seconds: 1.0,

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::catalogue::{Extent, Trial};
@@ -24,16 +23,20 @@ use crate::origin::Origin;
 use crate::schedule::End;
 use crate::show::Show;
 
+mod alarm;
 mod catalogue;
 mod contender;
 mod gauge;
 mod journal;
 mod known;
+mod limits;
 mod load;
 mod machine;
 mod measure;
 mod origin;
+mod pace;
 mod page;
+mod pattern;
 mod plot;
 mod record;
 mod report;
@@ -280,8 +283,7 @@ fn prepare() -> io::Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(LOAD_CPU);
     sched_setaffinity(None, &cpus)?;
-    let most = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
+    limits::raise_open_files()?;
     running::end_contenders_on_signals()
 }
 

@@ -27,7 +27,7 @@ const STRACE_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Where and how long measurements are made.
-pub(crate) struct Bench {
+pub struct Bench {
     pub origin: Ports,
     /// For the contenders' files.
     pub folder: PathBuf,
@@ -37,7 +37,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Measures once. What was measured before says how much load an open loop is.
-    pub(crate) fn measure(
+    pub fn measure(
         &self,
         work: &Work,
         contender: &Contender,

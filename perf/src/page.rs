@@ -18,7 +18,7 @@ dt{float:left;clear:left;width:10rem;color:#666}dd{margin-left:10rem}\
 svg text{font:11px system-ui,sans-serif;fill:#333}";
 
 /// The whole page.
-pub(crate) fn html(machine: &Machine, sections: &[Section]) -> String {
+pub fn html(machine: &Machine, sections: &[Section]) -> String {
     let title = format!("What {} measured", machine.command);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
@@ -39,7 +39,7 @@ pub(crate) fn html(machine: &Machine, sections: &[Section]) -> String {
 }
 
 /// Text as it may stand anywhere in the page.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

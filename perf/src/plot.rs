@@ -17,7 +17,7 @@ const BARS: f64 = 230.0;
 const VALUES: f64 = 60.0;
 
 /// A bar for each contender that has this figure, with a line from its lowest to its highest round.
-pub(crate) fn bars(section: &Section, figure: Figure) -> String {
+pub fn bars(section: &Section, figure: Figure) -> String {
     let Some(column) = section.column(figure) else { return String::new() };
     let spread = |row| -> Option<(usize, &Row, &Spread)> {
         let (index, row): (usize, &Row) = row;
@@ -60,19 +60,10 @@ const PERCENTILES: [(f64, &str); 5] =
 
 /// Latency over percentiles, both logarithmic: what happens to few is as wide as what happens to
 /// most.
-pub(crate) fn curves(section: &Section) -> String {
-    let points = |row: &Row| -> Vec<(f64, f64)> {
-        let is_shown = |&(percentile, us): &(f64, f64)| percentile < 100.0 && us > 0.0;
-        row.curve.iter().copied().filter(is_shown).collect()
-    };
-    let shown: Vec<(usize, &Row, Vec<(f64, f64)>)> = section
-        .rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| (index, row, points(row)))
-        .filter(|(_, _, points)| points.len() > 1)
-        .collect();
-    let all = || shown.iter().flat_map(|(_, _, points)| points.iter().map(|(_, us)| us.log10()));
+pub fn curves(section: &Section) -> String {
+    let shown: Vec<Curve<'_>> =
+        section.rows.iter().enumerate().map(Curve::of).filter(|it| it.points.len() > 1).collect();
+    let all = || shown.iter().flat_map(|it| it.points.iter().map(|(_, us)| us.log10()));
     if shown.is_empty() {
         return String::new();
     }
@@ -92,7 +83,7 @@ pub(crate) fn curves(section: &Section) -> String {
         svg.push_str(&line_of((at, 20.0), (at, 20.0 + PLOT.1), "#ddd"));
         svg.push_str(&text(at, PLOT.1 + 36.0, "middle", name));
     }
-    for (line, (index, row, points)) in shown.iter().enumerate() {
+    for (line, Curve { index, contender, points }) in shown.iter().enumerate() {
         let point = |(percentile, us): &(f64, f64)| format!("{:.1},{:.1}", x(*percentile), y(*us));
         let _ = writeln!(
             svg,
@@ -103,10 +94,26 @@ pub(crate) fn curves(section: &Section) -> String {
         let top = 28.0 + line as f64 * 16.0;
         let right = LEFT + PLOT.0 + 12.0;
         svg.push_str(&line_of((right, top), (right + 18.0, top), colour(*index)));
-        svg.push_str(&text(right + 24.0, top + 4.0, "start", &row.contender));
+        svg.push_str(&text(right + 24.0, top + 4.0, "start", contender));
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// One contender's line.
+struct Curve<'a> {
+    index: usize,
+    contender: &'a str,
+    points: Vec<(f64, f64)>,
+}
+
+impl Curve<'_> {
+    /// All but the highest latency, whose percentile is beyond every axis.
+    fn of((index, row): (usize, &Row)) -> Curve<'_> {
+        let is_shown = |&(percentile, us): &(f64, f64)| percentile < 100.0 && us > 0.0;
+        let points = row.curve.iter().copied().filter(is_shown).collect();
+        Curve { index, contender: &row.contender, points }
+    }
 }
 
 /// How many nines a percentile has, up to the four that the axis shows.

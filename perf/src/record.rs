@@ -8,7 +8,7 @@ use crate::load::Measured;
 
 /// A finished measurement: a line of the journal.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Record {
     pub work: String,
     pub contender: String,
     pub round: usize,
@@ -17,7 +17,7 @@ pub(crate) struct Record {
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Bytes, sessions or requests went through it.
     Moved { measured: Measured, spent: Spent },
     /// It held sessions open.
@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
 
 /// Processor time while the load was measured, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Spent {
+pub struct Spent {
     /// By all processes of the contender; none where nothing stands between.
     pub contender: Option<f64>,
     /// By the whole machine: load, origin, contender and what is charged to nobody.
@@ -39,7 +39,7 @@ pub(crate) struct Spent {
 
 /// What sessions held open cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Memory {
+pub struct Memory {
     pub sessions: usize,
     /// More bytes than without them: the contender's own, and the kernel's on the whole machine.
     pub user: Option<i64>,
@@ -49,7 +49,7 @@ pub(crate) struct Memory {
 }
 
 impl Record {
-    pub(crate) fn is(&self, work: &str, contender: &str, round: usize) -> bool {
+    pub fn is(&self, work: &str, contender: &str, round: usize) -> bool {
         self.work == work && self.contender == contender && self.round == round
     }
 }

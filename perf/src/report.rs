@@ -18,7 +18,7 @@ struct Document<'a> {
 }
 
 /// Writes `latest.json`, `latest.html` and `latest.md`.
-pub(crate) fn write(folder: &Path, machine: &Machine, sections: &[Section]) -> io::Result<()> {
+pub fn write(folder: &Path, machine: &Machine, sections: &[Section]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let json = serde_json::to_string_pretty(&Document { machine, sections })?;
     let files = [

@@ -24,7 +24,7 @@ const WAITS: [&str; 8] = [
 /// What is told of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Figure {
+pub enum Figure {
     /// Gbit/s, or units a second.
     Rate,
     /// Processor time of the contender for a GiB, or µs for another unit; and of the whole machine.
@@ -47,7 +47,7 @@ pub(crate) enum Figure {
 
 /// A median and how far the rounds lie apart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
+pub struct Spread {
     pub median: f64,
     pub low: f64,
     pub high: f64,
@@ -57,7 +57,7 @@ pub(crate) struct Spread {
 /// The median of ratios within rounds, and an interval that holds the true median with this
 /// confidence, whatever the distribution.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Ratio {
+pub struct Ratio {
     pub median: f64,
     pub low: f64,
     pub high: f64,
@@ -66,7 +66,7 @@ pub(crate) struct Ratio {
 
 /// A work's results.
 #[derive(Clone, Serialize)]
-pub(crate) struct Section {
+pub struct Section {
     pub id: String,
     pub title: String,
     /// What a unit is.
@@ -81,7 +81,7 @@ pub(crate) struct Section {
 
 /// What was got of a contender.
 #[derive(Clone, Serialize)]
-pub(crate) struct Row {
+pub struct Row {
     pub contender: String,
     /// For each of the section's figures, where there is one.
     pub spreads: Vec<Option<Spread>>,
@@ -98,14 +98,14 @@ pub(crate) struct Row {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Unit {
+pub enum Unit {
     Byte,
     Session,
     Request,
 }
 
 impl Unit {
-    pub(crate) fn of(task: &Task) -> Unit {
+    pub fn of(task: &Task) -> Unit {
         match task {
             Task::Down { .. } | Task::Up { .. } => Unit::Byte,
             Task::Requests { .. } => Unit::Request,
@@ -116,14 +116,14 @@ impl Unit {
 
 impl Section {
     /// A figure's place in each row.
-    pub(crate) fn column(&self, figure: Figure) -> Option<usize> {
+    pub fn column(&self, figure: Figure) -> Option<usize> {
         self.figures.iter().position(|it| *it == figure)
     }
 }
 
 impl Figure {
     /// What stands over its column.
-    pub(crate) fn label(self, unit: Unit) -> &'static str {
+    pub fn label(self, unit: Unit) -> &'static str {
         match (self, unit) {
             (Figure::Rate, Unit::Byte) => "Gbit/s",
             (Figure::Rate, Unit::Session) => "sessions/s",
@@ -146,7 +146,7 @@ impl Figure {
 }
 
 /// The results of every work that was measured.
-pub(crate) fn sections(trials: &[Trial], records: &[Record]) -> Vec<Section> {
+pub fn sections(trials: &[Trial], records: &[Record]) -> Vec<Section> {
     trials.iter().filter_map(|trial| section(trial, records)).collect()
 }
 
@@ -304,7 +304,7 @@ fn middle_curve(records: &[&Record]) -> Vec<(f64, f64)> {
 }
 
 /// The value in the middle, or between the two there.
-pub(crate) fn median(values: &[f64]) -> Option<f64> {
+pub fn median(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
     match sorted.len() {

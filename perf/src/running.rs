@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 static STARTED: Mutex<Vec<Group>> = Mutex::new(Vec::new());
 
 /// A contender that serves, until it is dropped.
-pub(crate) struct Running {
+pub struct Running {
     pub entrance: Entrance,
     /// Its processes; the origin alone needs none.
     pub group: Option<Group>,
@@ -36,7 +36,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts it, in a cgroup of its own if there can be one, and waits until it listens.
-    pub(crate) fn start(
+    pub fn start(
         contender: &Contender,
         manner: Manner,
         origin: Ports,
@@ -81,7 +81,7 @@ impl Drop for Running {
 }
 
 /// Ends every contender when we are told to end.
-pub(crate) fn end_contenders_on_signals() -> io::Result<()> {
+pub fn end_contenders_on_signals() -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::spawn(move || {
         let Some(signal) = signals.forever().next() else { return };

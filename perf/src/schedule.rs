@@ -10,7 +10,7 @@ use crate::record::{Outcome, Record};
 
 /// One measurement to make.
 #[derive(Clone, Copy)]
-pub(crate) struct Step<'a> {
+pub struct Step<'a> {
     pub trial: &'a Trial,
     pub contender: &'a Contender,
     pub round: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Step<'a> {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum End {
+pub enum End {
     Complete,
     /// Time was up: so many measurements are missing.
     OutOfTime(usize),
@@ -26,7 +26,7 @@ pub(crate) enum End {
 
 /// Every measurement, in order. The contenders of a round are seconds apart, and whatever drifts
 /// steadily hits each of them equally over two rounds.
-pub(crate) fn steps(trials: &[Trial], rounds: usize) -> Vec<Step<'_>> {
+pub fn steps(trials: &[Trial], rounds: usize) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     for trial in trials {
         for round in 0..trial.work.rounds(rounds) {
@@ -41,14 +41,14 @@ pub(crate) fn steps(trials: &[Trial], rounds: usize) -> Vec<Step<'_>> {
 }
 
 /// What the journal does not have yet.
-pub(crate) fn missing<'a>(steps: &[Step<'a>], journal: &Journal) -> Vec<Step<'a>> {
+pub fn missing<'a>(steps: &[Step<'a>], journal: &Journal) -> Vec<Step<'a>> {
     let is_missing = |it: &&Step| !journal.has(&it.trial.work.id, &it.contender.name, it.round);
     steps.iter().filter(is_missing).copied().collect()
 }
 
 /// Measures what is missing until it is all there or time is up. A contender that fails is a
 /// result; a wrong byte ends the run.
-pub(crate) fn carry_out<'a>(
+pub fn carry_out<'a>(
     steps: &[Step<'a>],
     journal: &mut Journal,
     bench: &Bench,
@@ -83,7 +83,7 @@ pub(crate) fn carry_out<'a>(
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     pub done: usize,
     pub of: usize,
     pub elapsed: Duration,
@@ -91,7 +91,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// How long the rest takes if it goes on like this.
-    pub(crate) fn left(&self) -> Option<Duration> {
+    pub fn left(&self) -> Option<Duration> {
         let each = self.elapsed.checked_div(self.done as u32)?;
         Some(each * (self.of - self.done) as u32)
     }

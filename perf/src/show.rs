@@ -9,7 +9,7 @@ use crate::results;
 use crate::schedule::{Progress, Step};
 use crate::table;
 
-pub(crate) struct Show<'a> {
+pub struct Show<'a> {
     /// Works whose tables have not been shown, in order.
     waiting: Vec<&'a Trial>,
     steps: &'a [Step<'a>],
@@ -18,13 +18,13 @@ pub(crate) struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    pub(crate) fn new(trials: &'a [Trial], steps: &'a [Step<'a>]) -> Show<'a> {
+    pub fn new(trials: &'a [Trial], steps: &'a [Step<'a>]) -> Show<'a> {
         let is_terminal = stderr().is_terminal();
         Show { waiting: trials.iter().collect(), steps, current: None, is_terminal }
     }
 
     /// A measurement begins.
-    pub(crate) fn step(&mut self, step: &Step<'a>, progress: Progress, records: &[Record]) {
+    pub fn step(&mut self, step: &Step<'a>, progress: Progress, records: &[Record]) {
         self.tables(records, false);
         let id = step.trial.work.id.as_str();
         if self.is_terminal {
@@ -39,7 +39,7 @@ impl<'a> Show<'a> {
     }
 
     /// There is no more.
-    pub(crate) fn end(&mut self, records: &[Record]) {
+    pub fn end(&mut self, records: &[Record]) {
         self.tables(records, true);
     }
 

@@ -6,12 +6,12 @@ use crate::machine::Machine;
 use crate::results::{Ratio, Row, Section, Spread};
 
 /// How the columns are to be read.
-pub(crate) const LEGEND: &str = "Figures are medians over the rounds. A column with ÷ is the first row's \
+pub const LEGEND: &str = "Figures are medians over the rounds. A column with ÷ is the first row's \
     figure as a part of this row's: the median of the ratios within each round, and the interval \
     around it. Of two rows that are the same build it tells what chance does.";
 
 /// A section for a terminal.
-pub(crate) fn text(section: &Section) -> String {
+pub fn text(section: &Section) -> String {
     let (header, rows) = cells(section);
     let width = |column: usize| {
         let of_rows = rows.iter().map(|row| row[column].chars().count());
@@ -30,7 +30,7 @@ pub(crate) fn text(section: &Section) -> String {
 }
 
 /// All sections in Markdown.
-pub(crate) fn markdown(machine: &Machine, sections: &[Section]) -> String {
+pub fn markdown(machine: &Machine, sections: &[Section]) -> String {
     let mut text = format!("# What `{}` measured\n\n", machine.command);
     for (name, value) in machine.lines() {
         let _ = writeln!(text, "- {name}: {value}");
@@ -50,7 +50,7 @@ pub(crate) fn markdown(machine: &Machine, sections: &[Section]) -> String {
 }
 
 /// The header, and a row for each contender, as wide as it.
-pub(crate) fn cells(section: &Section) -> (Vec<String>, Vec<Vec<String>>) {
+pub fn cells(section: &Section) -> (Vec<String>, Vec<Vec<String>>) {
     let mut header = vec![String::new()];
     let label = |figure: &crate::results::Figure| figure.label(section.unit);
     header.extend(section.figures.iter().map(|it| label(it).to_owned()));
@@ -66,7 +66,7 @@ pub(crate) fn cells(section: &Section) -> (Vec<String>, Vec<Vec<String>>) {
 }
 
 /// What does not fit into cells: failures, errors, the calls of a session.
-pub(crate) fn notes(section: &Section) -> Vec<String> {
+pub fn notes(section: &Section) -> Vec<String> {
     let mut notes = Vec::new();
     for row in &section.rows {
         if let Some(why) = row.failures.last() {
@@ -90,7 +90,7 @@ pub(crate) fn notes(section: &Section) -> Vec<String> {
 }
 
 /// Three digits that count.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
         size if size < 0.0995 => format!("{value:.3}"),
