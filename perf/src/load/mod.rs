@@ -1,0 +1,211 @@
+//! The generator: connections that do one kind of work through a proxy, as many as are asked for,
+//! in one event loop of the server's own shape.
+//!
+//! [`run`] measures a load, [`hold`] keeps sessions open. Each connection is a lane's, which gets
+//! another one when that has ended or failed. Nothing is allocated or formatted for a message.
+
+mod connection;
+mod context;
+mod driver;
+mod exchange;
+mod handshake;
+mod route;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use self::context::Context;
+use self::driver::{Driver, Job};
+use self::route::Route;
+pub use self::tally::{Latency, Measured};
+use crate::origin::Ports;
+use crate::pattern::PIECE;
+
+/// How long it may take until everybody is connected.
+const OPENING_PATIENCE: Duration = Duration::from_secs(60);
+/// How long what is under way at the end is waited for.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A user's name and password.
+pub type Login = (String, String);
+
+/// The way to the origin.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Straight to it.
+    Direct,
+    /// Through a forwarder at this address, which listens on the origin's own ports if this has
+    /// none.
+    Forward(SocketAddr),
+    /// Through a SOCKS5 proxy.
+    Socks5 {
+        /// Where it listens.
+        proxy: SocketAddr,
+        /// Who we say we are, if it must know.
+        login: Option<Login>,
+        /// How the origin is asked for.
+        target: Target,
+    },
+}
+
+/// How the origin is asked for.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// By its address.
+    Address,
+    /// By this name, of which the proxy must know that it means 127.0.0.1.
+    Name(String),
+}
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Through whom.
+    pub way: Way,
+    /// Whom.
+    pub origin: Ports,
+    /// What is done.
+    pub kind: Kind,
+    /// For how long it is measured.
+    pub duration: Duration,
+    /// For how long before, once everybody is connected.
+    pub warm_up: Duration,
+}
+
+/// A kind of work.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Bytes from the origin, as fast as they come.
+    Down {
+        /// On so many connections.
+        flows: usize,
+    },
+    /// Bytes to the origin, as fast as they are taken.
+    Up {
+        /// On so many connections.
+        flows: usize,
+    },
+    /// Bytes from the origin, which sends so many a second and no more.
+    DownPaced {
+        /// On so many connections.
+        flows: usize,
+        /// On all of them together.
+        bytes_per_second: u64,
+    },
+    /// Whole sessions, one after the other: connect, handshake, one byte each way, close.
+    Sessions {
+        /// So many at a time.
+        concurrent: usize,
+    },
+    /// Requests that are echoed.
+    Requests {
+        /// So many bytes each way.
+        size: usize,
+        /// On so many connections, on each one after the other.
+        connections: usize,
+        /// So many a second on all of them together, each with an intended time from which its
+        /// latency counts; if none, the next one as soon as the last one is answered.
+        rate: Option<f64>,
+        /// Beside one connection that receives so many bytes a second; `u64::MAX` is all it can.
+        beside: Option<u64>,
+    },
+}
+
+/// What is done with sessions that are held.
+#[derive(Clone, Copy, Debug)]
+pub enum Held {
+    /// Nothing, after a byte each way.
+    Idle,
+    /// The origin sends without end, and nobody reads.
+    Stalled,
+}
+
+/// Measures a load. Connecting and the warm-up are over when `at_start` is called, and nothing is
+/// counted after `at_end` is.
+pub fn run(load: &Load, at_start: impl FnOnce(), at_end: impl FnOnce()) -> io::Result<Measured> {
+    let mut driver = Driver::new(job(load)?)?;
+    driver.open(Instant::now() + OPENING_PATIENCE)?;
+    driver.begin_schedule();
+    driver.go_on_until(Instant::now() + load.warm_up)?;
+    at_start();
+    driver.tally().clear();
+    let start = Instant::now();
+    driver.go_on_until(start + load.duration)?;
+    let elapsed = start.elapsed();
+    at_end();
+    let (units, beside_bytes) = (driver.tally().units, driver.tally().beside_bytes);
+    driver.drain(Instant::now() + DRAIN_PATIENCE)?;
+    let tally = driver.tally();
+    if let Some(reason) = tally.first_error() {
+        eprintln!("{} errors, the first one: {reason}", tally.errors);
+    }
+    Ok(Measured {
+        units,
+        elapsed_seconds: elapsed.as_secs_f64(),
+        latency: tally.latency(),
+        errors: tally.errors,
+        beside_bytes,
+    })
+}
+
+/// Opens so many sessions, keeps them while `during` runs, and resets them.
+pub fn hold<T>(
+    way: &Way,
+    ports: Ports,
+    sessions: usize,
+    held: Held,
+    during: impl FnOnce() -> T,
+) -> io::Result<T> {
+    let (job, port) = match held {
+        Held::Idle => (Job::Idle, ports.echo),
+        Held::Stalled => (Job::Stalled, ports.source),
+    };
+    let route = Route::new(way, ports.address, port)?;
+    let mut driver = Driver::new((vec![job; sessions], Context::new(route)))?;
+    driver.open(Instant::now() + OPENING_PATIENCE)?;
+    let result = during();
+    driver.reset_all();
+    Ok(result)
+}
+
+/// What each lane does, and what all of them know.
+fn job(load: &Load) -> io::Result<(Vec<Job>, Context)> {
+    let Load { way, origin, .. } = load;
+    let route = |port| Route::new(way, origin.address, port);
+    let lanes = |job, count| vec![job; count];
+    Ok(match load.kind {
+        Kind::Down { flows } => {
+            (lanes(Job::Down { pace: u64::MAX }, flows), Context::new(route(origin.source)?))
+        }
+        Kind::DownPaced { flows, bytes_per_second } => {
+            let pace = bytes_per_second / flows.max(1) as u64;
+            (lanes(Job::Down { pace }, flows), Context::new(route(origin.source)?))
+        }
+        Kind::Up { flows } => (lanes(Job::Up, flows), Context::new(route(origin.sink)?)),
+        Kind::Sessions { concurrent } => {
+            (lanes(Job::Session, concurrent), Context::new(route(origin.echo)?))
+        }
+        Kind::Requests { size, connections, rate, beside } => {
+            refuse_unless(1 <= size && size <= PIECE, "a request's size")?;
+            refuse_unless(rate.is_none_or(|rate| rate > 0.0), "requests a second")?;
+            let mut jobs = lanes(Job::Requests, connections);
+            let mut context =
+                Context::new(route(origin.echo)?).with_requests(size, connections, rate);
+            if let Some(pace) = beside {
+                jobs.push(Job::Beside { pace });
+                context = context.with_route_beside(route(origin.source)?);
+            }
+            (jobs, context)
+        }
+    })
+}
+
+fn refuse_unless(right: bool, what: &str) -> io::Result<()> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{what} is out of range"));
+    right.then_some(()).ok_or_else(wrong)
+}
