@@ -289,7 +289,7 @@ fn prepare() -> io::Result<()> {
 
 fn asked(job: &Job) -> Asked {
     // The scripts say what they were called with: what they pass on is more.
-    let called = std::env::var("RINGSOCKS_PERF_COMMAND");
+    let called = std::env::var("PERF_COMMAND");
     let command = called.unwrap_or_else(|_| {
         let arguments: Vec<String> = std::env::args().skip(2).collect();
         format!("{} {}", job.kind, arguments.join(" "))
