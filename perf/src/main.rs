@@ -23,6 +23,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)]
 enum Command {
     #[command(hide = true)]
     Origin,
@@ -54,9 +55,17 @@ enum Command {
 }
 
 fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nanoseconds = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap();
+        stat.split_whitespace().next().unwrap().parse::<f64>().unwrap()
+    };
+    tasks.map(|task| nanoseconds(task.unwrap())).sum::<f64>() / 1e9
+}
+
+fn child() -> u32 {
+    let children = format!("/proc/self/task/{}/children", std::process::id());
+    std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -114,20 +123,33 @@ fn main() -> Result<(), Box<dyn Error>> {
                 duration: Duration::from_secs_f64(seconds),
                 warm_up: Duration::from_millis(500),
             };
-            let used = std::cell::Cell::new((0.0, 0.0));
-            let now = || pid.map_or(0.0, cpu_seconds);
-            let measured =
-                load::run(&load, || used.set((now(), 0.0)), || used.set((used.get().0, now())))?;
-            let cpu = used.get().1 - used.get().0;
+            let used = std::cell::Cell::new([0.0; 3]);
+            let now = || {
+                [
+                    pid.map_or(0.0, cpu_seconds),
+                    cpu_seconds(std::process::id()),
+                    cpu_seconds(child()),
+                ]
+            };
+            let measured = load::run(
+                &load,
+                || used.set(now()),
+                || {
+                    let (before, after) = (used.get(), now());
+                    used.set([0, 1, 2].map(|at| after[at] - before[at]));
+                },
+            )?;
+            let (unit, name) = match load.kind {
+                Kind::Down { .. } | Kind::Up { .. } | Kind::DownPaced { .. } => (1u64 << 30, "GiB"),
+                _ => (1_000_000, "million"),
+            };
+            let units = measured.units as f64 / unit as f64;
             let rate = measured.units as f64 / measured.elapsed_seconds;
-            match load.kind {
-                Kind::Down { .. } | Kind::Up { .. } | Kind::DownPaced { .. } => println!(
-                    "{:.2} Gbit/s, {:.3} s/GiB",
-                    rate * 8e-9,
-                    cpu / (measured.units as f64 / (1u64 << 30) as f64)
-                ),
-                _ => println!("{rate:.0}/s, {:.2} us each", cpu / measured.units as f64 * 1e6),
-            }
+            let [proxy, generator, origin] = used.get().map(|it| it / units);
+            println!(
+                "{rate:.0}/s = {:.2} Gbit/s; s per {name}: proxy {proxy:.3} generator {generator:.3} origin {origin:.3}",
+                rate * 8e-9
+            );
             println!(
                 "errors {}, beside {:.2} Gbit/s",
                 measured.errors,
