@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use self::context::Context;
 use self::driver::{Driver, Job};
 use self::route::Route;
+#[allow(unused_imports)]
 pub use self::tally::{Latency, Measured};
 use crate::origin::Ports;
 use crate::pattern::PIECE;
@@ -191,7 +192,7 @@ fn job(load: &Load) -> io::Result<(Vec<Job>, Context)> {
             (lanes(Job::Session, concurrent), Context::new(route(origin.echo)?))
         }
         Kind::Requests { size, connections, rate, beside } => {
-            refuse_unless(1 <= size && size <= PIECE, "a request's size")?;
+            refuse_unless((1..=PIECE).contains(&size), "a request's size")?;
             refuse_unless(rate.is_none_or(|rate| rate > 0.0), "requests a second")?;
             let mut jobs = lanes(Job::Requests, connections);
             let mut context =
