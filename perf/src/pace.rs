@@ -101,7 +101,7 @@ mod tests {
     fn requests_are_due_at_even_distances_and_in_turn() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start, 1000.0, 3);
-        let at = |ms| start + Duration::from_micros(ms * 1000 + 1);
+        let at = |ms: u64| start + Duration::from_micros(ms * 1000 + 1);
         assert_eq!(schedule.due(start), Some(0));
         assert_eq!(schedule.due(start), None);
         let late: Vec<usize> = std::iter::from_fn(|| schedule.due(at(4))).collect();
