@@ -147,7 +147,7 @@ fn starts(name: &str, wanted: &str) -> bool {
     !wanted.is_empty() && name.starts_with(wanted)
 }
 
-const QUICK: [&str; 8] = [
+const QUICK: [&str; 9] = [
     "down-1",
     "down-32",
     "sessions-address",
@@ -155,6 +155,7 @@ const QUICK: [&str; 8] = [
     "open-50",
     "open-25-beside-half",
     "idle-1000",
+    "stalled-1000",
     "calls",
 ];
 const COMPARED: [&str; 4] = ["down-1", "down-32", "sessions-address", "requests-64-x64"];

@@ -58,7 +58,10 @@ impl Group {
     /// Processor time, user and system, of all that is or was in the group.
     pub fn processor_time(&self) -> io::Result<Duration> {
         match self {
-            Group::V1(folder) => nanoseconds(&fs::read_to_string(folder.join("cpuacct.usage"))?),
+            Group::V1(folder) => {
+                let file = "cpuacct.usage";
+                nanoseconds(file, &fs::read_to_string(folder.join(file))?)
+            }
             Group::V2(folder) => usage_in(&fs::read_to_string(folder.join("cpu.stat"))?),
             Group::Tree(root) => {
                 let stats = family(*root, &process_stats()?);
@@ -131,6 +134,16 @@ pub fn machine_time() -> io::Result<Duration> {
     busy_in(&fs::read_to_string("/proc/stat")?)
 }
 
+/// Processor time of a process's threads, those that have ended excepted.
+pub fn process_time(pid: u32) -> io::Result<Duration> {
+    let mut time = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        time += nanoseconds("schedstat", text.split(' ').next().unwrap_or_default())?;
+    }
+    Ok(time)
+}
+
 /// Memory of the kernel that grows with sessions, processes and threads, in bytes.
 pub fn kernel_memory() -> io::Result<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
@@ -150,8 +163,8 @@ pub fn calls_in(summary: &str) -> Vec<(String, u64)> {
     summary.lines().filter_map(row).collect()
 }
 
-fn nanoseconds(text: &str) -> io::Result<Duration> {
-    text.trim().parse().map(Duration::from_nanos).map_err(|_| unreadable("cpuacct.usage", text))
+fn nanoseconds(what: &str, text: &str) -> io::Result<Duration> {
+    text.trim().parse().map(Duration::from_nanos).map_err(|_| unreadable(what, text))
 }
 
 fn usage_in(cpu_stat: &str) -> io::Result<Duration> {
@@ -269,8 +282,8 @@ mod tests {
 
     #[test]
     fn both_kinds_of_cgroup_are_read() {
-        assert_eq!(nanoseconds("11281927925251\n").unwrap().as_secs(), 11281);
-        assert!(nanoseconds("-").is_err());
+        assert_eq!(nanoseconds("a file", "11281927925251\n").unwrap().as_secs(), 11281);
+        assert!(nanoseconds("a file", "-").is_err());
         let stat = "usage_usec 2500000\nuser_usec 1\nsystem_usec 2\n";
         assert_eq!(usage_in(stat).unwrap(), Duration::from_millis(2500));
         assert!(usage_in("user_usec 1\n").is_err());
@@ -330,6 +343,7 @@ mod tests {
         group.kill().unwrap();
         child.wait().unwrap();
         assert!(group.processes().unwrap().is_empty());
+        assert!(process_time(std::process::id()).unwrap() > Duration::ZERO);
         assert!(machine_time().unwrap() > Duration::ZERO);
         assert!(kernel_memory().unwrap() > 0);
     }

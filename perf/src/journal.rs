@@ -14,6 +14,8 @@ pub struct Conditions {
     pub kind: String,
     pub seconds: f64,
     pub warm_up: f64,
+    /// Of the environment, which ringsocks takes as its configuration.
+    pub settings: Vec<String>,
     /// What was measured, by name and fingerprint.
     pub builds: Vec<(String, String)>,
 }
@@ -98,7 +100,13 @@ mod tests {
     use crate::record::Outcome;
 
     fn conditions(seconds: f64) -> Conditions {
-        Conditions { kind: "run".to_owned(), seconds, warm_up: 0.5, builds: Vec::new() }
+        Conditions {
+            kind: "run".to_owned(),
+            seconds,
+            warm_up: 0.5,
+            settings: Vec::new(),
+            builds: Vec::new(),
+        }
     }
 
     fn record(round: usize) -> Record {

@@ -22,6 +22,8 @@ pub struct Machine {
     pub compiler: String,
     /// Of the peers, as Debian numbers them.
     pub versions: BTreeMap<String, String>,
+    /// What the environment configures of ringsocks: nothing by default.
+    pub settings: Vec<String>,
     /// How it was measured.
     pub seconds: f64,
     pub warm_up: f64,
@@ -54,6 +56,7 @@ impl Machine {
             kernel: said("uname", &["-sr"]),
             compiler: said("rustc", &["--version"]),
             versions: versions(),
+            settings: settings(),
             seconds,
             warm_up,
             rounds,
@@ -76,9 +79,22 @@ impl Machine {
             ("each measurement", format!("{} s after {} s", self.seconds, self.warm_up)),
             ("rounds", self.rounds.to_string()),
         ];
+        if !self.settings.is_empty() {
+            lines.push(("settings", self.settings.join(" ")));
+        }
         lines.extend(self.incomplete.iter().map(|it| ("incomplete", it.clone())));
         lines
     }
+}
+
+/// What the environment tells ringsocks, so that nobody takes it for the defaults.
+pub fn settings() -> Vec<String> {
+    let ours = |(name, value): (String, String)| {
+        name.starts_with("RINGSOCKS_").then(|| format!("{name}={value}"))
+    };
+    let mut settings: Vec<String> = std::env::vars().filter_map(ours).collect();
+    settings.sort();
+    settings
 }
 
 /// Tells two builds apart.

@@ -20,6 +20,7 @@ use crate::journal::{Conditions, Journal};
 use crate::machine::{Asked, Machine};
 use crate::measure::Bench;
 use crate::origin::Origin;
+use crate::record::{Outcome, Record};
 use crate::schedule::End;
 use crate::show::Show;
 
@@ -231,7 +232,18 @@ fn carry_out(job: Job) -> io::Result<()> {
         machine.incomplete = Some(format!("{left} of {all} measurements, time was up"));
         eprintln!("time was up: {left} of {all} measurements are missing; --resume makes them");
     }
-    leave(&job, &machine, &journal)
+    leave(&job, &machine, &journal)?;
+    complain(&job, journal.records())
+}
+
+/// A peer may fail; if we do, the run is no success.
+fn complain(job: &Job, records: &[Record]) -> io::Result<()> {
+    let is_ours = |name: &str| job.builds.iter().any(|(build, _)| name.starts_with(build));
+    let failed = |it: &&Record| matches!(it.outcome, Outcome::Failed { .. });
+    match records.iter().filter(|it| is_ours(&it.contender)).filter(failed).count() {
+        0 => Ok(()),
+        count => Err(io::Error::other(format!("{count} measurements of ours failed: see above"))),
+    }
 }
 
 fn leave(job: &Job, machine: &Machine, journal: &Journal) -> io::Result<()> {
@@ -257,6 +269,7 @@ fn journal(job: &Job) -> io::Result<Journal> {
         kind: job.kind.to_owned(),
         seconds: job.amount.seconds,
         warm_up: job.amount.warm_up,
+        settings: machine::settings(),
         builds: job.builds.iter().map(fingerprint).collect::<io::Result<_>>()?,
     };
     fs::create_dir_all(&job.options.out)?;
@@ -272,6 +285,7 @@ fn bench(job: &Job, origin: &Origin) -> io::Result<Bench> {
     fs::create_dir_all(&folder)?;
     Ok(Bench {
         origin: origin.ports(),
+        origin_pid: origin.pid(),
         folder,
         duration: Duration::from_secs_f64(job.amount.seconds),
         warm_up: Duration::from_secs_f64(job.amount.warm_up),

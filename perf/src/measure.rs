@@ -29,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Where and how long measurements are made.
 pub struct Bench {
     pub origin: Ports,
+    pub origin_pid: u32,
     /// For the contenders' files.
     pub folder: PathBuf,
     pub duration: Duration,
@@ -55,7 +56,8 @@ impl Bench {
     fn move_bytes(&self, work: &Work, running: &Running, kind: Kind) -> io::Result<Outcome> {
         let load = self.load(work, running, kind, self.duration, self.warm_up);
         let [start, end] = [RefCell::new(None), RefCell::new(None)];
-        let read = |into: &RefCell<Option<_>>| *into.borrow_mut() = Some(spent_until_now(running));
+        let read =
+            |into: &RefCell<Option<_>>| *into.borrow_mut() = Some(self.spent_until_now(running));
         let measured = load::run(&load, || read(&start), || read(&end))?;
         let unread = || io::Error::other("the load neither started nor ended");
         let start = start.into_inner().ok_or_else(unread)??;
@@ -63,6 +65,7 @@ impl Bench {
         let spent = Spent {
             contender: end.contender.zip(start.contender).map(|(end, start)| end - start),
             machine: end.machine - start.machine,
+            load: end.load - start.load,
         };
         Ok(Outcome::Moved { measured, spent })
     }
@@ -78,9 +81,9 @@ impl Bench {
         let before = memory_now(running)?;
         let during = || -> io::Result<_> {
             let held = memory_now(running)?;
-            let earlier = spent_until_now(running)?.contender;
+            let earlier = self.spent_until_now(running)?.contender;
             thread::sleep(IDLE_WATCH);
-            let later = spent_until_now(running)?.contender;
+            let later = self.spent_until_now(running)?.contender;
             Ok((held, later.zip(earlier).map(|(later, earlier)| later - earlier)))
         };
         let (during, spent) = load::hold(&way, self.origin, sessions, held, during)??;
@@ -108,6 +111,16 @@ impl Bench {
             0 => Err(io::Error::other("not one session came through")),
             sessions => Ok(Outcome::Called { sessions, calls }),
         }
+    }
+
+    fn spent_until_now(&self, running: &Running) -> io::Result<Spent> {
+        let contender = running.group.as_ref().map(Group::processor_time).transpose()?;
+        let load = gauge::process_time(std::process::id())? + gauge::process_time(self.origin_pid)?;
+        Ok(Spent {
+            contender: contender.map(|it| it.as_secs_f64()),
+            machine: gauge::machine_time()?.as_secs_f64(),
+            load: load.as_secs_f64(),
+        })
     }
 
     fn load(
@@ -153,12 +166,6 @@ fn kind(work: &Work, contender: &Contender, before: &[Record]) -> io::Result<Kin
             unreachable!("held and traced works are no streams")
         }
     })
-}
-
-fn spent_until_now(running: &Running) -> io::Result<Spent> {
-    let time = running.group.as_ref().map(Group::processor_time).transpose()?;
-    let machine = gauge::machine_time()?.as_secs_f64();
-    Ok(Spent { contender: time.map(|it| it.as_secs_f64()), machine })
 }
 
 struct MemoryNow {

@@ -83,6 +83,11 @@ impl Origin {
         }
     }
 
+    /// The process that it is.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens.
     pub fn ports(&self) -> Ports {
         self.ports

@@ -35,6 +35,8 @@ pub struct Spent {
     pub contender: Option<f64>,
     /// By the whole machine: load, origin, contender and what is charged to nobody.
     pub machine: f64,
+    /// By generator and origin.
+    pub load: f64,
 }
 
 /// What sessions held open cost.

@@ -35,6 +35,9 @@ pub enum Figure {
     P999,
     /// Gbit/s of the bulk flow beside.
     Beside,
+    /// Per cent of a CPU that went neither to the contender nor to the load: what the kernel charges
+    /// to nobody, and other programs, which make the figures worth less.
+    Others,
     /// Bytes a session, of the contender and of the kernel.
     User,
     Kernel,
@@ -136,6 +139,7 @@ impl Figure {
             (Figure::P99, _) => "p99 µs",
             (Figure::P999, _) => "p99.9 µs",
             (Figure::Beside, _) => "beside Gbit/s",
+            (Figure::Others, _) => "others CPU %",
             (Figure::User, _) => "user B each",
             (Figure::Kernel, _) => "kernel B each",
             (Figure::Idling, _) => "idle CPU %",
@@ -254,6 +258,7 @@ fn moved(measured: &Measured, spent: Spent, unit: Unit) -> Vec<(Figure, Option<f
         Unit::Byte => gbits(measured.units),
         _ => measured.units as f64 / seconds,
     };
+    let others = spent.machine - spent.load - spent.contender.unwrap_or(0.0);
     let latency = |of: fn(&Latency) -> f64| measured.latency.as_ref().map(of);
     vec![
         (Figure::Rate, Some(rate)),
@@ -263,6 +268,7 @@ fn moved(measured: &Measured, spent: Spent, unit: Unit) -> Vec<(Figure, Option<f
         (Figure::P99, latency(|it| it.p99_us)),
         (Figure::P999, latency(|it| it.p999_us)),
         (Figure::Beside, (measured.beside_bytes > 0).then(|| gbits(measured.beside_bytes))),
+        (Figure::Others, Some(others * 100.0 / seconds)),
     ]
 }
 
@@ -324,7 +330,8 @@ fn spread(series: &[(usize, f64)]) -> Option<Spread> {
 fn ratio(ours: &[(usize, f64)], theirs: &[(usize, f64)]) -> Option<Ratio> {
     let pair = |&(round, ours): &(usize, f64)| {
         let (_, theirs) = theirs.iter().find(|(it, _)| *it == round)?;
-        (*theirs > 0.0).then(|| ours / theirs)
+        // Memory that noise has made negative compares with nothing.
+        (ours > 0.0 && *theirs > 0.0).then(|| ours / theirs)
     };
     let ratios = sorted(&ours.iter().filter_map(pair).collect::<Vec<_>>());
     let median = median(&ratios)?;

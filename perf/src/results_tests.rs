@@ -26,7 +26,7 @@ pub(crate) fn moved(work: &str, contender: &str, round: usize, units: u64, secon
         errors: 1,
         beside_bytes: 0,
     };
-    let spent = Spent { contender: Some(seconds), machine: 2.0 * seconds };
+    let spent = Spent { contender: Some(seconds), machine: 2.0 * seconds, load: seconds };
     let outcome = Outcome::Moved { measured, spent };
     Record { work: work.to_owned(), contender: contender.to_owned(), round, outcome }
 }
@@ -63,6 +63,7 @@ fn ratios_are_of_the_same_round() {
     assert_eq!((ratio.median, ratio.low, ratio.high), (0.5, 0.5, 0.5));
     assert_eq!(super::ratio(&ours, &[(9, 1.0)]), None);
     assert_eq!(super::ratio(&ours, &[(0, 0.0)]), None);
+    assert_eq!(super::ratio(&[(0, -1.0)], &[(0, 1.0)]), None);
 }
 
 #[test]

@@ -171,10 +171,10 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// The last of what it wrote to stderr.
+/// The first of what it wrote to stderr.
 fn said(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join("stderr")).unwrap_or_default();
-    match text.lines().rfind(|line| !line.trim().is_empty()) {
+    match text.lines().find(|line| !line.trim().is_empty()) {
         Some(line) => format!(", having said: {line}"),
         None => String::new(),
     }

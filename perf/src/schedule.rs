@@ -141,8 +141,13 @@ mod tests {
     #[test]
     fn what_is_in_the_journal_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
-        let conditions =
-            Conditions { kind: "run".to_owned(), seconds: 1.0, warm_up: 1.0, builds: Vec::new() };
+        let conditions = Conditions {
+            kind: "run".to_owned(),
+            seconds: 1.0,
+            warm_up: 1.0,
+            settings: Vec::new(),
+            builds: Vec::new(),
+        };
         let mut journal = Journal::begin(&folder.path().join("journal"), &conditions).unwrap();
         let trials = trials();
         let steps = steps(&trials, 2);
