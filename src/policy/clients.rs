@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::hint;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread;
 
 /// How many sessions, and handshakes among them, one client may have in the whole process. A client
 /// is an IPv4 address or an IPv6 /64, which is what one host may be given.
@@ -46,6 +48,8 @@ struct Counts {
 
 impl ClientLimits {
     const SHARDS_LOG2: u32 = 6;
+    /// How often to look at a shard that is held before another thread has our CPU.
+    const LOOKS: usize = 1000;
 
     /// Limits of this many at a time; `None` is any number.
     pub fn new(sessions: Option<usize>, handshakes: Option<usize>) -> ClientLimits {
@@ -88,9 +92,24 @@ impl ClientLimits {
         }
     }
 
+    /// Held for a few steps in a table, by a thread that has a CPU of its own: whoever finds it held
+    /// does better to look again than to go to sleep, which takes two system calls.
     fn shard(&self, client: Client) -> MutexGuard<'_, HashMap<Client, Counts>> {
         let index = client.0.wrapping_mul(self.seed) >> (u64::BITS - Self::SHARDS_LOG2);
-        self.shards[index as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = &self.shards[index as usize];
+        let mut looks: usize = 0;
+        loop {
+            looks += 1;
+            match shard.try_lock() {
+                Ok(shard) => return shard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                // Its thread may have lost its CPU: it gets ours.
+                Err(TryLockError::WouldBlock) if looks.is_multiple_of(Self::LOOKS) => {
+                    thread::yield_now()
+                }
+                Err(TryLockError::WouldBlock) => hint::spin_loop(),
+            }
+        }
     }
 }
 

@@ -4,20 +4,16 @@
 //! reactor's calls apart.
 
 use std::cell::Cell;
-use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::origin::{ClosedPort, Origin, Service};
 use crate::support::peer::{End, Peer};
 use crate::support::server::Server;
 use crate::support::socks::{connect_to, greeting, open_session, request_session};
+use crate::support::strace::{Strace, reactors};
 use crate::support::{assert_same_bytes, finish, random_bytes, session, wait_until};
 use crate::workers_possible;
 
@@ -27,8 +23,6 @@ pub(crate) struct Faulty {
     strace: Cell<Option<Strace>>,
     server: Server,
 }
-
-struct Strace(Child);
 
 impl Faulty {
     /// One reactor, of which calls of `call` meet this `fault`.
@@ -44,9 +38,9 @@ impl Faulty {
     /// As many reactors, with these variables.
     pub(crate) fn start(workers: usize, env: &[(&str, &str)], call: &str, fault: &str) -> Faulty {
         let server = Server::start_with_env(&["--workers", &workers.to_string()], env);
-        // A thread gives itself its name.
-        wait_until("the reactors run", || reactors(&server).len() == workers);
-        let strace = Strace::attach(&reactors(&server), call, fault);
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
+        let args = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let strace = Strace::attach(&reactors(&server, workers), &args);
         Faulty { strace: Cell::new(Some(strace)), server }
     }
 
@@ -67,50 +61,6 @@ impl Deref for Faulty {
 impl DerefMut for Faulty {
     fn deref_mut(&mut self) -> &mut Server {
         &mut self.server
-    }
-}
-
-/// The threads of the reactors.
-fn reactors(server: &Server) -> Vec<String> {
-    let threads = fs::read_dir(server.proc("task")).expect("the server runs");
-    threads
-        .map(|thread| thread.expect("a thread").path())
-        .filter(|thread| {
-            let name = fs::read_to_string(thread.join("comm")).unwrap_or_default();
-            name.starts_with("reactor-")
-        })
-        .map(|thread| thread.file_name().expect("a number").to_str().expect("a number").to_owned())
-        .collect()
-}
-
-impl Strace {
-    #[track_caller]
-    fn attach(threads: &[String], call: &str, fault: &str) -> Strace {
-        assert!(!threads.is_empty(), "no thread is called a reactor");
-        let mut command = Command::new("strace");
-        command.args(["-o", "/dev/null", "-e", &format!("trace={call}")]);
-        command.args(["-e", &format!("inject={call}:{fault}")]);
-        for thread in threads {
-            command.args(["-p", thread]);
-        }
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("strace runs");
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let strace = Strace(child);
-        let mut lines = stderr.lines();
-        let attached = lines.by_ref().take(threads.len()).map_while(Result::ok);
-        let attached: Vec<String> = attached.filter(|line| line.contains("attached")).collect();
-        // What it has to say later it must get rid of, or it dies of a broken pipe.
-        thread::spawn(move || lines.for_each(drop));
-        assert_eq!(attached.len(), threads.len(), "{attached:?}");
-        strace
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        // Told to end it lets go of the threads; killed it would take them along.
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
     }
 }
 

@@ -11,6 +11,7 @@ pub mod origin;
 pub mod peer;
 pub mod server;
 pub mod socks;
+pub mod strace;
 
 use std::thread;
 use std::time::{Duration, Instant};
