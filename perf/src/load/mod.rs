@@ -91,13 +91,6 @@ pub enum Kind {
         /// On so many connections.
         flows: usize,
     },
-    /// Bytes from the origin, which sends so many a second and no more.
-    DownPaced {
-        /// On so many connections.
-        flows: usize,
-        /// On all of them together.
-        bytes_per_second: u64,
-    },
     /// Whole sessions, one after the other: connect, handshake, one byte each way, close.
     Sessions {
         /// So many at a time.
@@ -182,10 +175,6 @@ fn job(load: &Load) -> io::Result<(Vec<Job>, Context)> {
     Ok(match load.kind {
         Kind::Down { flows } => {
             (lanes(Job::Down { pace: u64::MAX }, flows), Context::new(route(origin.source)?))
-        }
-        Kind::DownPaced { flows, bytes_per_second } => {
-            let pace = bytes_per_second / flows.max(1) as u64;
-            (lanes(Job::Down { pace }, flows), Context::new(route(origin.source)?))
         }
         Kind::Up { flows } => (lanes(Job::Up, flows), Context::new(route(origin.sink)?)),
         Kind::Sessions { concurrent } => {

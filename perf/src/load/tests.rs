@@ -68,9 +68,11 @@ fn bytes_go_up() {
 #[test]
 fn paced_bytes_are_no_more_than_were_asked_for() {
     let before = Instant::now();
-    let measured = measure(Kind::DownPaced { flows: 4, bytes_per_second: 10_000_000 });
+    let beside = Some(10_000_000);
+    let measured = measure(Kind::Requests { size: 64, connections: 4, rate: None, beside });
     let most = 10_000_000.0 * before.elapsed().as_secs_f64();
-    assert!((measured.units as f64) <= most, "{measured:?}");
+    assert!(measured.beside_bytes > 0, "{measured:?}");
+    assert!((measured.beside_bytes as f64) <= most, "{measured:?}");
 }
 
 #[test]
@@ -229,7 +231,6 @@ fn what_cannot_be_measured_is_an_error() {
     let requests = |size, rate| Kind::Requests { size, connections: 1, rate, beside: None };
     for kind in [
         Kind::Down { flows: 0 },
-        Kind::DownPaced { flows: 0, bytes_per_second: 1 },
         requests(0, None),
         requests(PIECE + 1, None),
         requests(1, Some(0.0)),
