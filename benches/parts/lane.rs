@@ -123,5 +123,7 @@ impl Socket for Memory {
         Err(io::ErrorKind::NotConnected.into())
     }
 
+    fn keep_alive(&mut self) {}
+
     fn reset_on_close(&mut self) {}
 }
