@@ -27,11 +27,11 @@
 //! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread, reload |
 //! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets, the resolver's sockets | UDP batches |
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
-//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · splice, sealing |
+//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · sealing |
 //! | [`dns`] | questions ⇄ answers: no socket, no clock | |
 //! | [`proto`] | bytes ⇄ values: no socket, no clock | UDP headers |
 //! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] · [`timers`] | what everyone may name | |
-//! | [`sys`] | system calls: the only `unsafe` | recvmmsg, splice |
+//! | [`sys`] | system calls: the only `unsafe` | recvmmsg |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulators drive the same
 //! [`session::Session`] (`tests/simulation`) and the same [`dns::Resolver`] (`tests/resolver`) as the
@@ -48,8 +48,10 @@
 //!    again once it is; families take turns, a quarter of a second apart, and the first that answers
 //!    wins (RFC 8305). The reply carries the real BND.
 //! 4. Each direction is a [`relay::Lane`]. [`relay::pump`], one function for both, receives into a
-//!    pooled ring and sends from it until something blocks or the turn's work is spent. An idle
-//!    session holds no ring. A full ring is not read into: that is all of backpressure.
+//!    pooled ring and sends from it until something blocks or the turn's work is spent. A lane that
+//!    proves to carry bulk splices through a pooled kernel pipe instead, and copies again when its
+//!    splices become small. An idle session holds neither. A full ring or pipe is not received
+//!    into: that is all of backpressure.
 //! 5. A FIN follows the bytes before it and ends one direction. A reset travels as a reset: what
 //!    came before it is offered to the other side for a second, then that side is reset.
 //! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter, one [`access::Record`].
@@ -80,7 +82,7 @@
 //! - **session**: one client's life; **negotiation**: its handshake; **pending**: has asked, waits;
 //! - **token**: what an event is about; **readiness**: what a socket may be able to do;
 //! - **endpoint**: a socket and what is remembered of it; **lane**: one direction; **flow**: how far
-//!   it is; **ring**: the bytes in it; **inbox**: the bytes of an incomplete message; **outbox**:
+//!   it is; **ring**: the bytes in it; **pipe**: the kernel's, with bytes that are not copied; **inbox**: the bytes of an incomplete message; **outbox**:
 //!   answers not yet sent; **pump**, **fill**, **flush**, **consume**: moving them;
 //! - **lookup**: a name that is asked for, and its **waiters**; **query**: one family's question, from
 //!   server to server; **channel**: the resolver's way to one server; **sources**: where names come
