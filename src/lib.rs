@@ -82,7 +82,8 @@
 //! - **session**: one client's life; **negotiation**: its handshake; **pending**: has asked, waits;
 //! - **token**: what an event is about; **readiness**: what a socket may be able to do;
 //! - **endpoint**: a socket and what is remembered of it; **lane**: one direction; **flow**: how far
-//!   it is; **ring**: the bytes in it; **pipe**: the kernel's, with bytes that are not copied; **inbox**: the bytes of an incomplete message; **outbox**:
+//!   it is; **ring**: the bytes in it; **pipe**: the kernel's, with bytes that are not copied;
+//!   **inbox**: the bytes of an incomplete message; **outbox**:
 //!   answers not yet sent; **pump**, **fill**, **flush**, **consume**: moving them;
 //! - **lookup**: a name that is asked for, and its **waiters**; **query**: one family's question, from
 //!   server to server; **channel**: the resolver's way to one server; **sources**: where names come
