@@ -16,51 +16,63 @@ use crate::session::Session;
 use crate::token::{Role, Token};
 
 /// How many clients are accepted from one listener before the sessions have their turn.
-const ACCEPTS_PER_TICK: usize = 64;
+const ACCEPTS_PER_TICK: usize = Listener::BATCH_MAX;
 /// How long parked listeners wait at most: a descriptor may have come free anywhere.
 const PARKED: Duration = Duration::from_millis(100);
 
+/// What came of accepting.
+enum Queue {
+    /// Somebody may wait in it.
+    Waiting,
+    /// Nobody does.
+    Empty,
+    /// Nobody can be accepted now.
+    Closed,
+}
+
 /// How clients get in, and how they are kept waiting when they cannot.
 impl Reactor {
+    /// Accepts some of those who were reported to wait.
     pub(super) fn accept(&mut self) {
         for index in 0..self.listeners.len() {
-            if !self.accept_from(index) {
-                return self.park_listeners();
+            let batch = self.listeners[index].batch();
+            match self.accept_from(index, batch) {
+                Queue::Waiting => {}
+                Queue::Empty => self.listeners[index].handle_empty(),
+                Queue::Closed => return self.park_listeners(),
             }
         }
     }
 
-    /// Accepts from one listener until its queue is empty or it is time for the sessions. False:
-    /// nobody can be accepted now.
-    fn accept_from(&mut self, index: usize) -> bool {
+    /// Accepts so many from one listener.
+    fn accept_from(&mut self, index: usize, batch: usize) -> Queue {
         let mut failures = 0;
-        for _ in 0..ACCEPTS_PER_TICK {
-            if !self.listeners[index].ready {
-                break;
-            }
+        for _ in 0..batch {
             let Some(place) = self.cx.terms.limit.take_or_await(&self.bell) else {
                 self.tell_parked(&"as many sessions are open as may be");
-                return false;
+                return Queue::Closed;
             };
             match self.listeners[index].accept() {
                 Ok((client, peer)) => self.admit(index, client, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     place.put_back();
-                    self.listeners[index].ready = false;
+                    return Queue::Empty;
                 }
                 Err(error) if is_exhaustion(&error) => {
                     // Given back with a ring it would wake us, or another who is as badly off.
                     place.put_back();
                     self.cx.terms.limit.ring_at_release(&self.bell);
                     self.tell_parked(&error);
-                    return false;
+                    return Queue::Closed;
                 }
                 // A client that is gone already, or an error that was its connection's.
-                Err(_) => failures += 1,
+                Err(_) => {
+                    failures += 1;
+                    self.counters.accept_errors += 1;
+                }
             }
         }
-        self.counters.accept_errors += failures as u64;
-        failures < ACCEPTS_PER_TICK
+        if failures < ACCEPTS_PER_TICK { Queue::Waiting } else { Queue::Closed }
     }
 
     /// Makes a session of a client that may have one.
@@ -131,12 +143,12 @@ impl Reactor {
 
     /// Empties the queues, and closes them if that goes well.
     pub(super) fn accept_last_clients(&mut self) {
-        for listener in &mut self.listeners {
-            listener.ready = true;
-        }
-        self.accept();
-        if self.parked_until.is_none() {
-            self.listeners.retain(|listener| listener.ready);
+        for index in (0..self.listeners.len()).rev() {
+            match self.accept_from(index, ACCEPTS_PER_TICK) {
+                Queue::Waiting => {}
+                Queue::Empty => drop(self.listeners.remove(index)),
+                Queue::Closed => return self.park_listeners(),
+            }
         }
     }
 }

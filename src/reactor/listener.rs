@@ -1,5 +1,7 @@
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -7,11 +9,15 @@ use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::reactor::net::{INTERESTS, keepalive};
+use crate::reactor::net::keepalive;
+use crate::sys;
 use crate::token::Token;
 
 /// How many clients may wait in each listener's queue.
 pub const BACKLOG: i32 = 4096;
+
+/// After so many ticks in which the queue did not get empty twice as many are accepted.
+const TICKS_PER_DOUBLING: u32 = 4;
 
 /// One reactor's share of a listening address.
 pub struct Listener {
@@ -22,8 +28,10 @@ pub struct Listener {
     socket: TcpListener,
     /// Who may connect; empty: anybody.
     pub(super) clients: Arc<[IpNet]>,
-    /// Whether somebody may wait in the queue.
-    pub(super) ready: bool,
+    /// In how many ticks on end somebody was reported to wait in the queue.
+    ticks_reported: u32,
+    /// Whether this is one of them.
+    is_reported: bool,
 }
 
 /// The sockets of one address, one a reactor; they take no clients yet.
@@ -82,20 +90,48 @@ impl Group {
             number,
             socket: TcpListener::from_std(socket.into()),
             clients: Arc::clone(clients),
-            ready: false,
+            ticks_reported: 0,
+            is_reported: false,
         };
         Ok(self.sockets.into_iter().map(listener).collect())
     }
 }
 
 impl Listener {
+    /// How many are accepted at most before the sessions have their turn.
+    pub(super) const BATCH_MAX: usize = 64;
+
+    /// Watches the queue. It is reported in every tick for as long as somebody waits in it, so that
+    /// nobody has to find out that it is empty: the accept that does costs more than most that do not.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token.into(), INTERESTS)
+        let token = mio::Token::from(token).0 as u64;
+        sys::watch_level(registry.as_raw_fd(), self.socket.as_fd(), token)
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.ready = false;
-        registry.deregister(&mut self.socket)
+        self.is_reported = false;
+        sys::unwatch(registry.as_raw_fd(), self.socket.as_fd())
+    }
+
+    /// Somebody waits in the queue.
+    pub(super) fn handle_report(&mut self) {
+        self.is_reported = true;
+        self.ticks_reported = self.ticks_reported.saturating_add(1);
+    }
+
+    /// How many to accept in this tick: one if somebody was reported to wait, and ever more if the
+    /// queue does not get empty.
+    pub(super) fn batch(&mut self) -> usize {
+        if !mem::take(&mut self.is_reported) {
+            self.ticks_reported = 0;
+            return 0;
+        }
+        1 << (self.ticks_reported / TICKS_PER_DOUBLING).min(Self::BATCH_MAX.ilog2())
+    }
+
+    /// Nobody waits in the queue any more.
+    pub(super) fn handle_empty(&mut self) {
+        self.ticks_reported = 0;
     }
 
     pub(super) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
@@ -171,6 +207,23 @@ mod tests {
         assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         assert_eq!(accepted.linger().unwrap(), None);
+    }
+
+    #[test]
+    fn a_queue_that_does_not_get_empty_is_served_ever_faster() {
+        let mut listener = listeners("127.0.0.1:0", 1).1.remove(0);
+        assert_eq!(listener.batch(), 0, "nobody waits");
+        let mut crowd = || {
+            listener.handle_report();
+            listener.batch()
+        };
+        let batches: Vec<usize> = (0..40).map(|_| crowd()).collect();
+        assert_eq!(batches[..8], [1, 1, 1, 2, 2, 2, 2, 4]);
+        assert_eq!(batches[39], Listener::BATCH_MAX);
+        listener.handle_empty();
+        listener.handle_report();
+        assert_eq!(listener.batch(), 1);
+        assert_eq!(listener.batch(), 0);
     }
 
     #[test]

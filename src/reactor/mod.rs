@@ -201,7 +201,6 @@ impl Reactor {
             || !self.ready.is_empty()
             || !self.due.is_empty()
             || self.names().is_some_and(|it| it.is_busy())
-            || self.listeners.iter().any(|listener| listener.ready)
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -238,7 +237,7 @@ impl Reactor {
             }
             Some(Role::Listener) => {
                 if let Some(listener) = self.listeners.get_mut(token.slot()) {
-                    listener.ready = true;
+                    listener.handle_report();
                 }
             }
             Some(Role::Mailbox) => self.read_mail(),

@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 /// Calls a libc function that reports failure by -1 and `errno`.
@@ -100,6 +100,19 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     syscall!(ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes))?;
     Ok(bytes as usize)
+}
+
+/// Has an epoll instance report under `token` that there is something to read, again and again for
+/// as long as there is (`epoll_ctl(2)`, level-triggered).
+pub fn watch_level(epoll: RawFd, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+    syscall!(epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event)).map(drop)
+}
+
+/// Has an epoll instance report nothing of a socket any more.
+pub fn unwatch(epoll: RawFd, socket: BorrowedFd<'_>) -> io::Result<()> {
+    let event = ptr::null_mut();
+    syscall!(epoll_ctl(epoll, libc::EPOLL_CTL_DEL, socket.as_raw_fd(), event)).map(drop)
 }
 
 /// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of killing the process by SIGXFSZ.

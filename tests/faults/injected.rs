@@ -88,7 +88,7 @@ fn an_accept_that_fails_now_and_then_loses_no_client() {
 #[test]
 #[ignore = "needs root: tests/run"]
 fn accepts_that_fail_for_a_while_are_made_up_for() {
-    let server = Faulty::new("accept4", "error=ENFILE:when=3..12");
+    let server = Faulty::new("accept4", "error=ENFILE:when=2..12");
     let baseline = server.baseline();
     let (client, target) = session(&server);
     let waiting = Peer::connect(server.address());
