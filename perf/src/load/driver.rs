@@ -222,8 +222,10 @@ impl Driver {
     }
 
     fn replace_failed(&mut self, now: Instant) {
-        while let Some((_, lane)) = self.failed.pop_front_if(|(time, _)| *time <= now) {
-            self.connect(lane);
+        while self.failed.front().is_some_and(|(time, _)| *time <= now) {
+            if let Some((_, lane)) = self.failed.pop_front() {
+                self.connect(lane);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use self::context::Context;
 use self::driver::{Driver, Job};
 use self::route::Route;
+#[allow(unused_imports)]
 pub use self::tally::{Latency, Measured};
 use crate::origin::Ports;
 use crate::pattern::PIECE;
@@ -89,13 +90,6 @@ pub enum Kind {
     Up {
         /// On so many connections.
         flows: usize,
-    },
-    /// Bytes from the origin, which sends so many a second and no more.
-    DownPaced {
-        /// On so many connections.
-        flows: usize,
-        /// On all of them together.
-        bytes_per_second: u64,
     },
     /// Whole sessions, one after the other: connect, handshake, one byte each way, close.
     Sessions {
@@ -182,16 +176,12 @@ fn job(load: &Load) -> io::Result<(Vec<Job>, Context)> {
         Kind::Down { flows } => {
             (lanes(Job::Down { pace: u64::MAX }, flows), Context::new(route(origin.source)?))
         }
-        Kind::DownPaced { flows, bytes_per_second } => {
-            let pace = bytes_per_second / flows.max(1) as u64;
-            (lanes(Job::Down { pace }, flows), Context::new(route(origin.source)?))
-        }
         Kind::Up { flows } => (lanes(Job::Up, flows), Context::new(route(origin.sink)?)),
         Kind::Sessions { concurrent } => {
             (lanes(Job::Session, concurrent), Context::new(route(origin.echo)?))
         }
         Kind::Requests { size, connections, rate, beside } => {
-            refuse_unless(1 <= size && size <= PIECE, "a request's size")?;
+            refuse_unless((1..=PIECE).contains(&size), "a request's size")?;
             refuse_unless(rate.is_none_or(|rate| rate > 0.0), "requests a second")?;
             let mut jobs = lanes(Job::Requests, connections);
             let mut context =
