@@ -52,8 +52,9 @@
 //!    proves to carry bulk splices through a pooled kernel pipe instead, and copies again when its
 //!    splices become small. An idle session holds neither. A full ring or pipe is not received
 //!    into: that is all of backpressure.
-//! 5. A FIN follows the bytes before it and ends one direction. A reset travels as a reset: what
-//!    came before it is offered to the other side for a second, then that side is reset.
+//! 5. A FIN follows the bytes before it and ends one direction; the second is sent by closing. A
+//!    reset travels as a reset: what came before it is offered to the other side for a second, then
+//!    that side is reset.
 //! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter, one [`access::Record`].
 //!
 //! # States of a session
