@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use ringsocks::relay::{Endpoint, Readiness, Received, Sent, Socket};
+use ringsocks::config::RelayMode;
+use ringsocks::relay::{
+    Buffers, Endpoint, Flow, Lane, Pumped, Readiness, Received, Sent, Socket, Work, pump,
+};
 use ringsocks::sys;
 use socket2::SockRef;
 
@@ -307,6 +310,46 @@ fn a_receive_stops_at_an_urgent_mark_and_no_edge_tells_of_the_rest() {
     pair.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
     assert!(events.is_empty());
     assert_eq!(pair.recv().unwrap(), b"after".len());
+}
+
+#[test]
+fn a_splice_says_at_an_urgent_mark_before_a_fin_that_it_is_the_end() {
+    let mut pair = urgent_then_end();
+    let pipe = sys::Pipe::new(256 * 1024).unwrap();
+    assert_eq!(pair.ours.splice_in(&pipe, 4096).unwrap(), b"before".len());
+    assert_eq!(pair.ours.splice_in(&pipe, 4096).unwrap(), 0);
+    assert_eq!(pair.recv().unwrap(), b"after".len());
+    assert_eq!(pair.recv().unwrap(), 0);
+}
+
+#[test]
+fn a_lane_passes_on_what_comes_after_an_urgent_mark_that_came_while_it_spliced() {
+    let readable = Readiness { readable: true, ..Readiness::default() };
+    let source = urgent_then_end().into_endpoint(readable);
+    let mut sink = Pair::new();
+    let all = sink.until(|all| all.writable);
+    let mut peer = sink.peer.take().unwrap();
+    let (mut source, mut sink) = (source, sink.into_endpoint(all));
+    let mut lane = Lane::new(None);
+    let mut buffers = Buffers::new(1, RelayMode::Splice, 1);
+    let pumped = pump(&mut source, &mut lane, &mut sink, &mut buffers, &mut Work::new());
+    assert_eq!((pumped, lane.flow()), (Pumped::Blocked, Flow::Closed));
+    drop(sink);
+    let mut arrived = Vec::new();
+    peer.read_to_end(&mut arrived).unwrap();
+    assert_eq!(arrived, b"beforeafter");
+    assert_eq!((buffers.pipes_open(), buffers.pipes_lent()), (1, 0));
+}
+
+/// Bytes, an urgent one, more bytes and a FIN, all of which have arrived.
+fn urgent_then_end() -> Pair {
+    let mut pair = Pair::new();
+    pair.peer().write_all(b"before").unwrap();
+    SockRef::from(pair.peer.as_ref().unwrap()).send_out_of_band(b"!").unwrap();
+    pair.peer().write_all(b"after").unwrap();
+    pair.peer_finishes();
+    pair.until(|all| all.urgent && all.read_closed);
+    pair
 }
 
 #[test]

@@ -157,16 +157,26 @@ impl<S: Socket> Endpoint<S> {
     }
 
     /// Moves up to `max` received bytes into `pipe`. Blocked with bytes in the pipe says only that
-    /// the pipe is full, or that there is no more to receive.
+    /// the pipe is full, or that there is no more to receive. It never finds an end, but that it
+    /// [can be spliced](Self::can_splice) no more: receiving tells.
     pub fn splice_in(&mut self, pipe: &mut Pipe, max: usize) -> Result<Received, Unspliceable> {
-        let mut refused = false;
+        let (mut refused, mut stopped) = (false, false);
         // A pipe may be full of a few bytes, so a short splice proves nothing.
         let received = self.receive(None, |socket| {
-            tell_refusal(socket.splice_in(pipe.kernel(), max), &mut refused)
+            match tell_refusal(socket.splice_in(pipe.kernel(), max), &mut refused) {
+                // Once a FIN has arrived, a splice that stops at an urgent mark before it says the
+                // same as one at the end.
+                Ok(0) => {
+                    stopped = true;
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                moved => moved,
+            }
         });
+        self.urgent |= stopped;
         match received {
             Received::Bytes(n) => pipe.fill(n),
-            Received::Blocked => self.readable |= refused || !pipe.is_empty(),
+            Received::Blocked => self.readable |= refused || stopped || !pipe.is_empty(),
             Received::End | Received::Reset => {}
         }
         if refused { Err(Unspliceable) } else { Ok(received) }

@@ -102,7 +102,11 @@ impl Socket for Scripted {
         // So few go into a pipe all at once or not at all.
         let mut bytes = vec![0; max.min(4096)];
         match self.peek(&mut bytes)? {
-            0 => Ok(0),
+            0 => {
+                // The end is still there for who receives.
+                self.incoming.push_front(Ok(Vec::new()));
+                Ok(0)
+            }
             n => {
                 pipe.write(&bytes[..n])?;
                 self.take(n, |_| {})
