@@ -47,7 +47,7 @@ pub struct Ports {
 pub fn serve() -> io::Result<()> {
     limits::raise_open_files()?;
     let server = Server::bind()?;
-    let waker = server.waker()?;
+    let waker = server.waker();
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", serde_json::to_string(&server.ports())?)?;
     stdout.flush()?;

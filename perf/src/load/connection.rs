@@ -10,10 +10,10 @@ use socket2::SockRef;
 use super::context::Context;
 use super::handshake::{Handshake, Next, Say};
 use super::work::{Failure, Message, Work};
-use crate::pattern::PIECE;
+use crate::pattern::{PIECE, RECEIVED};
 
-/// How many pieces one connection sends or receives before the others have their turn.
-const PIECES_PER_TURN: usize = 4;
+/// How much one connection sends or receives before the others have their turn.
+const TURN: usize = 1 << 20;
 
 /// What a connection needs next.
 #[derive(Debug, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl Connection {
     }
 
     fn receive(&mut self, cx: &mut Context, buffer: &mut [u8]) -> Result<Turn, Failure> {
-        for _ in 0..PIECES_PER_TURN {
+        for _ in 0..TURN / RECEIVED {
             if let (Stage::Working, Work::Stalled) = (&self.stage, &self.work) {
                 self.ready = true;
                 return Ok(Turn::Wait);
@@ -294,7 +294,7 @@ impl Connection {
         if upload.ended {
             return Ok(Turn::Wait);
         }
-        for _ in 0..PIECES_PER_TURN {
+        for _ in 0..TURN / PIECE {
             let taken = match self.stream.write(cx.pattern.at(upload.sent, PIECE)) {
                 Ok(taken) => taken as u64,
                 Err(error) if is_not_yet(&error) => return Ok(Turn::Wait),

@@ -12,7 +12,7 @@ pub(super) use super::work::Job;
 use super::work::{Failure, Work};
 use crate::alarm::Alarm;
 use crate::limits;
-use crate::pattern::PIECE;
+use crate::pattern::RECEIVED;
 
 /// How many connections are opened at a time before all of them are open.
 const OPENING_MAX: usize = 64;
@@ -71,7 +71,7 @@ impl Driver {
             events: Events::with_capacity(1024),
             lanes: jobs.into_iter().map(lane).collect(),
             cx,
-            buffer: vec![0; PIECE].into(),
+            buffer: vec![0; RECEIVED].into(),
             begun: 0,
             ready: 0,
             queue: VecDeque::new(),

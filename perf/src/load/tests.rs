@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use mio::Waker;
@@ -13,14 +14,14 @@ use crate::origin::Server;
 /// The origin in a thread, until it is dropped.
 struct Origin {
     ports: Ports,
-    waker: Waker,
+    waker: Arc<Waker>,
     server: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Origin {
     fn start() -> Origin {
         let server = Server::bind().unwrap();
-        let (ports, waker) = (server.ports(), server.waker().unwrap());
+        let (ports, waker) = (server.ports(), server.waker());
         Origin { ports, waker, server: Some(thread::spawn(|| server.run())) }
     }
 }

@@ -7,10 +7,10 @@ use mio::{Interest, Registry, Token};
 
 use super::{FAREWELL, SPOILT};
 use crate::pace::Allowance;
-use crate::pattern::{Check, PIECE, Pattern};
+use crate::pattern::{Check, PIECE, Pattern, RECEIVED};
 
-/// How many pieces one connection sends or receives before the others have their turn.
-const PIECES_PER_TURN: usize = 4;
+/// How much one connection sends or receives before the others have their turn.
+const TURN: usize = 1 << 20;
 
 /// What is done with a connection.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct Tools {
 
 impl Default for Tools {
     fn default() -> Tools {
-        Tools { pattern: Pattern::default(), buffer: vec![0; PIECE].into() }
+        Tools { pattern: Pattern::default(), buffer: vec![0; RECEIVED].into() }
     }
 }
 
@@ -132,7 +132,7 @@ impl Peer {
 
     fn send(&mut self, tools: &mut Tools) -> io::Result<Turn> {
         let Role::Source(position, allowance) = &mut self.role else { return Ok(Turn::Wait) };
-        for _ in 0..PIECES_PER_TURN {
+        for _ in 0..TURN / PIECE {
             let length = allowance.available(Instant::now()).min(PIECE as u64) as usize;
             if length == 0 {
                 return Ok(Turn::Pause);
@@ -147,7 +147,7 @@ impl Peer {
 
     fn swallow(&mut self, tools: &mut Tools) -> io::Result<Turn> {
         let Role::Sink(check) = &mut self.role else { return Ok(Turn::Wait) };
-        for _ in 0..PIECES_PER_TURN {
+        for _ in 0..TURN / RECEIVED {
             let Some(received) = now(self.stream.read(&mut tools.buffer))? else {
                 return Ok(Turn::Wait);
             };
@@ -165,7 +165,7 @@ impl Peer {
     }
 
     fn echo(&mut self, tools: &mut Tools) -> io::Result<Turn> {
-        for _ in 0..PIECES_PER_TURN {
+        for _ in 0..TURN / RECEIVED {
             let Some(received) = now(self.stream.read(&mut tools.buffer))? else {
                 return Ok(Turn::Wait);
             };

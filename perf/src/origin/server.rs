@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -25,6 +26,8 @@ const SERVICES: [Service; 3] = [Service::Source, Service::Sink, Service::Echo];
 /// The origin's event loop.
 pub struct Server {
     poll: Poll,
+    /// Kept here, too: its event goes when it does.
+    waker: Arc<Waker>,
     listeners: [TcpListener; 3],
     ports: Ports,
     peers: Slab<Peer>,
@@ -52,6 +55,7 @@ impl Server {
             echo: port(2)?,
         };
         Ok(Server {
+            waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
             alarm: Alarm::new(poll.registry(), ALARM)?,
             poll,
             listeners,
@@ -69,8 +73,8 @@ impl Server {
     }
 
     /// What ends it.
-    pub fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.poll.registry(), WAKER)
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// Serves until it is woken.
