@@ -137,7 +137,7 @@ struct Amount {
     minutes: Option<f64>,
 }
 
-const FULL: Amount = Amount { seconds: 1.0, warm_up: 0.4, rounds: 6, minutes: Some(39.0) };
+const FULL: Amount = Amount { seconds: 0.8, warm_up: 0.3, rounds: 6, minutes: Some(39.0) };
 const QUICK: Amount = Amount { seconds: 0.7, warm_up: 0.3, rounds: 2, minutes: Some(2.8) };
 const COMPARE: Amount = Amount { seconds: 1.0, warm_up: 0.4, rounds: 12, minutes: None };
 

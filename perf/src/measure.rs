@@ -22,6 +22,8 @@ use crate::running::Running;
 
 /// How long idle sessions are watched for costing processor time.
 const IDLE_WATCH: Duration = Duration::from_secs(1);
+/// How long sessions are traced at least: each is slow, and the last may be traced in part.
+const TRACED_TIME: Duration = Duration::from_secs(4);
 /// How long strace may take to attach, and to write what it has counted.
 const STRACE_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -102,7 +104,7 @@ impl Bench {
         let summary = self.folder.join("strace");
         let strace = Strace::attach(group, &summary)?;
         let kind = Kind::Sessions { concurrent: 1 };
-        let load = self.load(work, running, kind, self.duration, Duration::ZERO);
+        let load = self.load(work, running, kind, self.duration.max(TRACED_TIME), Duration::ZERO);
         let measured = load::run(&load, || (), || ())?;
         strace.finish()?;
         let calls: BTreeMap<_, _> =
