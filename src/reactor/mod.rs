@@ -169,11 +169,13 @@ impl Reactor {
 
     fn tick(&mut self, events: &mut Events) -> io::Result<()> {
         self.wakes_at = self.next_deadline();
-        match self.poll.poll(events, self.patience()) {
+        let polled = self.poll.poll(events, self.patience());
+        // Also if it was interrupted: it does not wait all over again.
+        self.cx.now = Instant::now();
+        match polled {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
         }
-        self.cx.now = Instant::now();
         for event in events.iter() {
             self.handle_event(event);
         }
