@@ -1,6 +1,9 @@
 //! Every deadline ends its state, with the right answer and the right counter.
 
+use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::support::dns::{Nameserver, Response};
 use crate::support::origin::{ClosedPort, DeafTarget};
@@ -26,6 +29,25 @@ fn handshake_ends_every_state_before_the_request_without_a_reply() {
     }
     baseline.assert_restored();
     server.wait_counter("handshake_timeout", unfinished.len() as u64);
+}
+
+#[test]
+fn a_wait_that_is_interrupted_again_and_again_is_not_a_longer_one() {
+    let env = [("RINGSOCKS_TIMEOUT_HANDSHAKE", "500ms")];
+    let server = Server::start_with_env(&["--workers", "1"], &env);
+    let baseline = server.baseline();
+    let started = Instant::now();
+    let client = Peer::connect(server.address());
+    // Ever before the time is over the kernel breaks the wait off.
+    while client.is_silent_for(Duration::from_millis(100)) {
+        assert!(started.elapsed() < Duration::from_secs(10), "each interruption puts it off");
+        server.signal(Signal::STOP);
+        thread::sleep(Duration::from_millis(10));
+        server.signal(Signal::CONT);
+    }
+    drop(client);
+    baseline.assert_restored();
+    server.wait_counter("handshake_timeout", 1);
 }
 
 #[test]
