@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
-use std::thread;
 use std::time::Duration;
 
 use crate::support::origin::{ClosedPort, Origin, Service};
@@ -14,7 +13,7 @@ use crate::support::peer::{End, Peer};
 use crate::support::server::Server;
 use crate::support::socks::{connect_to, greeting, open_session, request_session};
 use crate::support::strace::{Strace, reactors};
-use crate::support::{assert_same_bytes, finish, random_bytes, session, wait_until};
+use crate::support::{assert_carries_whole, finish, session, wait_until};
 use crate::workers_possible;
 
 /// A server, and the `strace` that makes its calls fail.
@@ -202,18 +201,7 @@ fn calls_that_fail_for_want_of_memory_change_no_byte() {
 fn assert_bytes_whole(call: &str, fault: &str) {
     let server = Faulty::new(call, fault);
     let baseline = server.baseline();
-    let (client, target) = session(&server);
-    let (up, down) = (random_bytes(1, 1 << 20), random_bytes(2, 1 << 20));
-    thread::scope(|scope| {
-        let at_target = scope.spawn(|| target.exchange(&down));
-        let at_client = client.exchange(&up);
-        let at_target = at_target.join().expect("reading does not panic");
-        for (received, sent) in [(at_client, &down), (at_target, &up)] {
-            assert_same_bytes(&received.bytes, sent);
-            assert_eq!(received.end, End::Fin, "{call}:{fault}");
-        }
-    });
-    drop((client, target));
+    assert_carries_whole(&server, 1 << 20, &format!("{call}:{fault}"));
     baseline.assert_at_rest();
 }
 

@@ -2,34 +2,16 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 
 use crate::descriptors::{INSTEAD, binary_for_everyone};
 use crate::injected::Faulty;
-use crate::support::peer::End;
 use crate::support::server::Server;
-use crate::support::{assert_same_bytes, random_bytes, session};
+use crate::support::{assert_carries_whole, session};
 
 /// So many bytes at once are bulk, and do not fit between the sockets.
 const BULK: usize = 24 << 20;
 
 const AUTO: [(&str, &str); 1] = [("RINGSOCKS_RELAY", "auto")];
-
-/// Bulk in each direction at once, and every byte arrives.
-#[track_caller]
-fn assert_bulk_whole(server: &Server) {
-    let (client, target) = session(server);
-    let (up, down) = (random_bytes(1, BULK), random_bytes(2, BULK));
-    thread::scope(|scope| {
-        let at_target = scope.spawn(|| target.exchange(&down));
-        let at_client = client.exchange(&up);
-        let at_target = at_target.join().expect("reading does not panic");
-        for (received, sent) in [(at_client, &down), (at_target, &up)] {
-            assert_same_bytes(&received.bytes, sent);
-            assert_eq!(received.end, End::Fin);
-        }
-    });
-}
 
 #[test]
 fn bulk_is_spliced_and_nothing_else_is() {
@@ -42,7 +24,7 @@ fn bulk_is_spliced_and_nothing_else_is() {
     }
     drop((client, target));
     assert_eq!(server.counters()["pipes_open"], 0);
-    assert_bulk_whole(&server);
+    assert_carries_whole(&server, BULK, "bulk");
     let counters = server.counters();
     assert!(counters["pipes_open"] > 0, "{counters:?}");
     assert_eq!(counters["lanes_unspliceable"], 0, "{counters:?}");
@@ -52,7 +34,7 @@ fn bulk_is_spliced_and_nothing_else_is() {
 #[test]
 fn who_wants_copies_gets_copies() {
     let server = Server::start_with_env(&["--workers", "1"], &[("RINGSOCKS_RELAY", "copy")]);
-    assert_bulk_whole(&server);
+    assert_carries_whole(&server, BULK, "bulk");
     assert_eq!(server.counters()["pipes_open"], 0);
 }
 
@@ -66,7 +48,7 @@ fn splices_that_are_refused_change_no_byte() {
                 let fault = format!("error={errno}:when={when}");
                 let server = Faulty::start(1, &env, "splice", &fault);
                 let baseline = server.baseline();
-                assert_bulk_whole(&server);
+                assert_carries_whole(&server, BULK, &format!("{mode} {fault}"));
                 let counters = server.counters();
                 assert!(counters["lanes_unspliceable"] > 0, "{mode} {fault}: {counters:?}");
                 baseline.assert_at_rest();
@@ -81,7 +63,7 @@ fn interrupted_splices_change_no_byte() {
     let env = [("RINGSOCKS_RELAY", "splice")];
     let server = Faulty::start(1, &env, "splice", "error=EINTR:when=2+3");
     let baseline = server.baseline();
-    assert_bulk_whole(&server);
+    assert_carries_whole(&server, BULK, "bulk");
     assert_eq!(server.counters()["lanes_unspliceable"], 0);
     baseline.assert_at_rest();
 }
@@ -92,7 +74,7 @@ fn without_a_pipe_bulk_is_copied() {
     for errno in ["EMFILE", "ENFILE"] {
         let server = Faulty::start(1, &AUTO, "pipe2", &format!("error={errno}"));
         let baseline = server.baseline();
-        assert_bulk_whole(&server);
+        assert_carries_whole(&server, BULK, "bulk");
         let counters = server.counters();
         assert!(counters["pipes_denied"] > 0, "{counters:?}");
         assert_eq!(counters["pipes_open"], 0, "{counters:?}");
@@ -106,7 +88,7 @@ fn a_pipe_that_may_not_grow_is_used_as_it_is() {
     // Growing is the first of the two calls that a pipe is made with.
     let server = Faulty::start(1, &AUTO, "fcntl", "error=EPERM:when=1+2");
     let baseline = server.baseline();
-    assert_bulk_whole(&server);
+    assert_carries_whole(&server, BULK, "bulk");
     assert!(server.counters()["pipes_open"] > 0);
     baseline.assert_at_rest();
 }
@@ -119,7 +101,7 @@ fn a_user_who_has_used_up_its_pages_copies() {
     let wrapper = [&AS_SOMEBODY[..], &["sh", "-c", INSTEAD, &copy]].concat();
     let env = [("RINGSOCKS_RELAY", "splice")];
     let server = Server::start_under(&wrapper, &["--workers", "1"], &env);
-    assert_bulk_whole(&server);
+    assert_carries_whole(&server, BULK, "bulk");
     let counters = server.counters();
     assert!(counters["pipes_denied"] > 0, "{counters:?}");
     assert_eq!(counters["pipes_open"], 0, "{counters:?}");

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use origin::Origin;
-use peer::Peer;
+use peer::{End, Peer};
 use server::Server;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -57,6 +57,22 @@ pub fn assert_same_bytes(got: &[u8], expected: &[u8]) {
     }
     let first = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
     panic!("{} bytes of {} arrived, first difference at {first}", got.len(), expected.len());
+}
+
+/// A session in which `len` bytes go in each direction at once: every byte arrives, then the end.
+#[track_caller]
+pub fn assert_carries_whole(server: &Server, len: usize, circumstances: &str) {
+    let (client, target) = session(server);
+    let (up, down) = (random_bytes(1, len), random_bytes(2, len));
+    thread::scope(|scope| {
+        let at_target = scope.spawn(|| target.exchange(&down));
+        let at_client = client.exchange(&up);
+        let at_target = at_target.join().expect("reading does not panic");
+        for (received, sent) in [(at_client, &down), (at_target, &up)] {
+            assert_same_bytes(&received.bytes, sent);
+            assert_eq!(received.end, End::Fin, "{circumstances}");
+        }
+    });
 }
 
 /// Lifts the soft descriptor limit to the hard one, for this process and the servers it starts.
