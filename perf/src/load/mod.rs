@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use self::context::Context;
 use self::driver::{Driver, Job};
 use self::route::Route;
-#[allow(unused_imports)]
 pub use self::tally::{Latency, Measured};
 use crate::origin::Ports;
 use crate::pattern::PIECE;

@@ -29,15 +29,15 @@ pub struct Measured {
 /// How long something took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Latency {
-    /// Half of it took this many microseconds or fewer; and so on.
+    /// Half of it took this many microseconds or fewer.
     pub p50_us: f64,
-    #[allow(missing_docs)]
+    /// Nine in ten of it did.
     pub p90_us: f64,
-    #[allow(missing_docs)]
+    /// All but one in a hundred.
     pub p99_us: f64,
-    #[allow(missing_docs)]
+    /// All but one in a thousand.
     pub p999_us: f64,
-    #[allow(missing_docs)]
+    /// All of it.
     pub max_us: f64,
     /// Percentiles, ever closer to 100, and microseconds.
     pub curve: Vec<(f64, f64)>,
