@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Poll};
 use slab::Slab;
 
@@ -97,7 +96,7 @@ pub struct Reactor {
 }
 
 struct Entry {
-    session: Session<TcpStream>,
+    session: Session<Outside>,
     /// How it counts against what its client may have.
     presence: Presence,
     /// Its place below the session limit, for as long as it is there.
@@ -301,7 +300,7 @@ impl Reactor {
     fn with_session(
         &mut self,
         slot: usize,
-        act: impl FnOnce(&mut Session<TcpStream>, &mut Context<Outside>) -> Turn,
+        act: impl FnOnce(&mut Session<Outside>, &mut Context<Outside>) -> Turn,
     ) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
         let wake_at = entry.session.wake_at();

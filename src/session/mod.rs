@@ -42,7 +42,7 @@ use crate::dns::{Answer, Asked};
 use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
 use crate::proto::{Command, Host, Name, Reply, Request};
-use crate::relay::{Endpoint, Lane, Pumped, Readiness, Socket};
+use crate::relay::{Endpoint, Lane, Pumped, Readiness};
 use crate::token::{Role, Token};
 
 /// How long a reset may wait for what came before it to be delivered.
@@ -66,8 +66,8 @@ pub enum Turn {
 }
 
 /// One client's session.
-pub struct Session<S> {
-    state: State<S>,
+pub struct Session<N: Net> {
+    state: State<N>,
     client: Token,
     /// What the state waits for besides the client: its target's events or its resolver's answer.
     other: Option<Token>,
@@ -80,35 +80,35 @@ pub struct Session<S> {
     listener: u16,
 }
 
-enum State<S> {
-    Negotiating(Handshake<S>),
-    Resolving(Pending<S>, u16),
-    Connecting(Connecting<S>),
-    Relaying(Relay<S>),
-    Severing(Severing<S>),
-    Closing(Closing<S>),
+enum State<N: Net> {
+    Negotiating(Handshake<N::Socket>),
+    Resolving(Pending<N::Socket>, u16),
+    Connecting(Connecting<N::Socket>),
+    Relaying(Relay<N::Socket>),
+    Severing(Severing<N::Socket>),
+    Closing(Closing<N::Socket>),
     /// It is being moved from one state to another.
     Between,
 }
 
 /// What a state comes to.
-enum Next<S> {
+enum Next<N: Net> {
     /// It goes on, and needs this.
-    Stay(State<S>, Turn),
+    Stay(State<N>, Turn),
     /// It has become another, which may have something to do already.
-    Become(State<S>),
+    Become(State<N>),
 }
 
-impl<S: Socket> Session<S> {
+impl<N: Net> Session<N> {
     /// A session with a client that has just been accepted; `client` is what its events come under,
     /// `record` says where it comes from, and `listener` where its targets are listed.
     pub fn new(
-        socket: S,
+        socket: N::Socket,
         client: Token,
         record: Record,
         listener: u16,
-        cx: &Context<impl Net<Socket = S>>,
-    ) -> Session<S> {
+        cx: &Context<N>,
+    ) -> Session<N> {
         Session {
             state: State::Negotiating(Handshake::new(socket)),
             client,
@@ -125,7 +125,7 @@ impl<S: Socket> Session<S> {
     /// The poll reported something under `token`.
     pub fn handle_event(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
+        cx: &mut Context<N>,
         token: Token,
         readiness: Readiness,
     ) -> Turn {
@@ -135,12 +135,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// The resolver has answered the question asked under `token`.
-    pub fn handle_answer(
-        &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        token: Token,
-        answer: Answer,
-    ) -> Turn {
+    pub fn handle_answer(&mut self, cx: &mut Context<N>, token: Token, answer: Answer) -> Turn {
         if self.other != Some(token) {
             return Turn::Wait;
         }
@@ -161,7 +156,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// [`wake_at`](Self::wake_at) has come.
-    pub fn handle_deadline(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
+    pub fn handle_deadline(&mut self, cx: &mut Context<N>) -> Turn {
         let now = cx.now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.deadline)
@@ -177,7 +172,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// It may go on: it had yielded.
-    pub fn handle_turn(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
+    pub fn handle_turn(&mut self, cx: &mut Context<N>) -> Turn {
         self.advance(cx)
     }
 
@@ -194,7 +189,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Closes it, gives back what it holds, and says what there is to tell of it.
-    pub fn close(mut self, cx: &mut Context<impl Net<Socket = S>>) -> Record {
+    pub fn close(mut self, cx: &mut Context<N>) -> Record {
         self.forget_question(cx);
         let buffers = &mut cx.buffers;
         match &mut self.state {
@@ -245,7 +240,7 @@ impl<S: Socket> Session<S> {
         self.client
     }
 
-    fn endpoint(&mut self, token: Token) -> Option<&mut Endpoint<S>> {
+    fn endpoint(&mut self, token: Token) -> Option<&mut Endpoint<N::Socket>> {
         let side = if token == self.client { Side::Client } else { Side::Target };
         match (&mut self.state, side) {
             (State::Negotiating(handshake), Side::Client) => Some(handshake.client()),
@@ -262,7 +257,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Does what can be done now.
-    fn advance(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Turn {
+    fn advance(&mut self, cx: &mut Context<N>) -> Turn {
         loop {
             if let Some(turn) = self.relay(cx) {
                 return turn;
@@ -286,11 +281,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn negotiate(
-        &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut handshake: Handshake<S>,
-    ) -> Next<S> {
+    fn negotiate(&mut self, cx: &mut Context<N>, mut handshake: Handshake<N::Socket>) -> Next<N> {
         let heard = handshake.advance(cx, &mut self.outbox);
         self.note_progress(&mut handshake, &heard, cx.now);
         match heard {
@@ -313,7 +304,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn note_progress(&mut self, handshake: &mut Handshake<S>, heard: &Heard, now: Instant) {
+    fn note_progress(&mut self, handshake: &mut Handshake<N::Socket>, heard: &Heard, now: Instant) {
         let phase = handshake.phase();
         if phase != Phase::Greeting || matches!(heard, Heard::Request(_)) {
             self.journal.greeted();
@@ -328,10 +319,10 @@ impl<S: Socket> Session<S> {
 
     fn await_answer(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut pending: Pending<S>,
+        cx: &mut Context<N>,
+        mut pending: Pending<N::Socket>,
         port: u16,
-    ) -> Next<S> {
+    ) -> Next<N> {
         let gone = pending.is_gone(&mut self.outbox, &mut cx.buffers);
         let turn = match gone {
             true => Turn::End(Outcome::ClientGone),
@@ -342,9 +333,9 @@ impl<S: Socket> Session<S> {
 
     fn await_target(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut connecting: Connecting<S>,
-    ) -> Next<S> {
+        cx: &mut Context<N>,
+        mut connecting: Connecting<N::Socket>,
+    ) -> Next<N> {
         if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
             return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
         }
@@ -369,7 +360,7 @@ impl<S: Socket> Session<S> {
 
     /// A turn of a relay, if that is what it is. Most turns are, and most relays go on: nothing is
     /// moved for them. None: it is, or has become, something else.
-    fn relay(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Option<Turn> {
+    fn relay(&mut self, cx: &mut Context<N>) -> Option<Turn> {
         let State::Relaying(relay) = &mut self.state else { return None };
         let relayed = relay.advance(&mut cx.buffers, &mut self.outbox, cx.now);
         let replied = self.outbox.is_empty();
@@ -399,17 +390,13 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    fn leave_relay(&mut self, leave: impl FnOnce(&mut Self, Relay<S>) -> State<S>) {
+    fn leave_relay(&mut self, leave: impl FnOnce(&mut Self, Relay<N::Socket>) -> State<N>) {
         if let State::Relaying(relay) = mem::replace(&mut self.state, State::Between) {
             self.state = leave(self, relay);
         }
     }
 
-    fn pass_on_reset(
-        &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut severing: Severing<S>,
-    ) -> Next<S> {
+    fn pass_on_reset(&mut self, cx: &mut Context<N>, mut severing: Severing<N::Socket>) -> Next<N> {
         let turn = match severing.advance(&mut cx.buffers) {
             Severed::Over => Turn::End(severing.outcome()),
             Severed::Pumped(Pumped::Yielded) => Turn::Yield,
@@ -418,11 +405,7 @@ impl<S: Socket> Session<S> {
         Next::Stay(State::Severing(severing), turn)
     }
 
-    fn await_end(
-        &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut closing: Closing<S>,
-    ) -> Next<S> {
+    fn await_end(&mut self, cx: &mut Context<N>, mut closing: Closing<N::Socket>) -> Next<N> {
         let over = closing.advance(&mut self.outbox);
         let turn = match over {
             true => Turn::End(closing.outcome),
@@ -434,10 +417,10 @@ impl<S: Socket> Session<S> {
     /// A well-formed request: does what it asks, or says that we do not.
     fn meet(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        pending: Pending<S>,
+        cx: &mut Context<N>,
+        pending: Pending<N::Socket>,
         request: Request,
-    ) -> State<S> {
+    ) -> State<N> {
         let Request { command, target, .. } = request;
         let state = match (command, &target.host) {
             (Command::Connect, Host::Ip(ip)) => {
@@ -454,11 +437,11 @@ impl<S: Socket> Session<S> {
 
     fn resolve(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        pending: Pending<S>,
+        cx: &mut Context<N>,
+        pending: Pending<N::Socket>,
         name: &Name,
         port: u16,
-    ) -> State<S> {
+    ) -> State<N> {
         let token = cx.token(Role::Answer, self.client.slot());
         self.deadline = cx.after(cx.terms.timeout.resolve);
         self.journal.begin(Step::Resolve, cx.now);
@@ -476,11 +459,11 @@ impl<S: Socket> Session<S> {
     /// The first answer has come.
     fn resolved(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        pending: Pending<S>,
+        cx: &mut Context<N>,
+        pending: Pending<N::Socket>,
         port: u16,
         answer: Answer,
-    ) -> State<S> {
+    ) -> State<N> {
         match answer {
             Answer::Addresses { addresses, more } => {
                 self.connect(cx, pending, Candidates::named(addresses), port, more)
@@ -491,19 +474,19 @@ impl<S: Socket> Session<S> {
 
     fn connect(
         &mut self,
-        cx: &Context<impl Net<Socket = S>>,
-        pending: Pending<S>,
+        cx: &Context<N>,
+        pending: Pending<N::Socket>,
         candidates: Candidates,
         port: u16,
         more: bool,
-    ) -> State<S> {
+    ) -> State<N> {
         self.deadline = cx.after(cx.terms.timeout.connect);
         self.journal.begin(Step::Connect, cx.now);
         State::Connecting(Connecting::new(pending, candidates, port, more, cx.now))
     }
 
     /// What a name means is of no more interest.
-    fn forget_question(&mut self, cx: &mut Context<impl Net<Socket = S>>) {
+    fn forget_question(&mut self, cx: &mut Context<N>) {
         let question = self.other.take_if(|token| token.role() == Some(Role::Answer));
         if let Some(token) = question {
             cx.net.forget(token);
@@ -513,11 +496,11 @@ impl<S: Socket> Session<S> {
     /// The target has answered: says so and opens the lanes.
     fn grant(
         &mut self,
-        cx: &Context<impl Net<Socket = S>>,
-        pending: Pending<S>,
-        target: Endpoint<S>,
+        cx: &Context<N>,
+        pending: Pending<N::Socket>,
+        target: Endpoint<N::Socket>,
         bnd: SocketAddr,
-    ) -> State<S> {
+    ) -> State<N> {
         let Pending { client, early, dialect } = pending;
         self.outbox.push(Reply::Granted { dialect, bnd }.encode().as_slice());
         self.deadline = None;
@@ -526,10 +509,10 @@ impl<S: Socket> Session<S> {
 
     fn refuse(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut pending: Pending<S>,
+        cx: &mut Context<N>,
+        mut pending: Pending<N::Socket>,
         refusal: Refusal,
-    ) -> State<S> {
+    ) -> State<N> {
         self.forget_question(cx);
         self.journal.refused(refusal, cx.now);
         let reply = Reply::Refused { dialect: pending.dialect, refusal };
@@ -541,11 +524,11 @@ impl<S: Socket> Session<S> {
     /// One side goes on sending to a side that is no more.
     fn linger(
         &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        mut relay: Relay<S>,
+        cx: &mut Context<N>,
+        mut relay: Relay<N::Socket>,
         side: Side,
         outcome: Outcome,
-    ) -> State<S> {
+    ) -> State<N> {
         relay.release(&mut cx.buffers);
         self.traffic = relay.traffic();
         let peer = match side {
@@ -557,29 +540,24 @@ impl<S: Socket> Session<S> {
 
     fn see_off(
         &mut self,
-        cx: &Context<impl Net<Socket = S>>,
-        peer: Endpoint<S>,
+        cx: &Context<N>,
+        peer: Endpoint<N::Socket>,
         side: Side,
         outcome: Outcome,
-    ) -> State<S> {
+    ) -> State<N> {
         let limit = cx.terms.timeout.closing.map_or(CLOSING_MAX, |it| it.min(CLOSING_MAX));
         self.deadline = cx.after(Some(limit));
         State::Closing(Closing::new(peer, side, outcome))
     }
 
     /// One side was reset: what it had sent goes to the other, then the reset does.
-    fn sever(
-        &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        relay: Relay<S>,
-        side: Side,
-    ) -> State<S> {
+    fn sever(&mut self, cx: &mut Context<N>, relay: Relay<N::Socket>, side: Side) -> State<N> {
         self.deadline = cx.after(Some(SEVERING));
         State::Severing(Severing::new(relay, side, &mut cx.buffers))
     }
 
     /// The state's deadline has come. `None`: it goes on, in another state or to a later deadline.
-    fn expire(&mut self, cx: &mut Context<impl Net<Socket = S>>) -> Option<Outcome> {
+    fn expire(&mut self, cx: &mut Context<N>) -> Option<Outcome> {
         let (state, outcome) = match mem::replace(&mut self.state, State::Between) {
             State::Resolving(pending, _) => {
                 (self.refuse(cx, pending, Refusal::HostUnreachable), None)
@@ -617,7 +595,7 @@ impl<S: Socket> Session<S> {
         outcome
     }
 
-    fn wait(&mut self, now: Instant, peer: &Endpoint<S>) -> Turn {
+    fn wait(&mut self, now: Instant, peer: &Endpoint<N::Socket>) -> Turn {
         if self.outbox.is_empty() && !peer.is_starved() {
             return Turn::Wait;
         }

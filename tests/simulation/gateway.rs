@@ -43,7 +43,7 @@ pub(crate) struct Gateway {
 }
 
 struct Entry {
-    session: Session<SimSocket>,
+    session: Session<SimNet>,
     life: usize,
     ready: bool,
     wake_at: Option<Instant>,
@@ -229,7 +229,7 @@ impl Gateway {
     fn with_session(
         &mut self,
         slot: usize,
-        act: impl FnOnce(&mut Session<SimSocket>, &mut Context<SimNet>) -> Turn,
+        act: impl FnOnce(&mut Session<SimNet>, &mut Context<SimNet>) -> Turn,
     ) {
         let Some(entry) = self.sessions.get_mut(slot) else {
             self.world.borrow_mut().count(Event::LateEdge);
