@@ -18,8 +18,9 @@ const USER: &str = "RINGSOCKS_USER";
 const USERS_PREFIX: &str = "RINGSOCKS_USERS_";
 const LISTEN_CLIENTS: &str = "RINGSOCKS_LISTEN_CLIENTS";
 const LISTEN_TARGETS: &str = "RINGSOCKS_LISTEN_TARGETS";
+const LISTEN_COMMANDS: &str = "RINGSOCKS_LISTEN_COMMANDS";
 /// The names of no key.
-const OTHERS: [&str; 4] = [CONFIG, USER, LISTEN_CLIENTS, LISTEN_TARGETS];
+const OTHERS: [&str; 5] = [CONFIG, USER, LISTEN_CLIENTS, LISTEN_TARGETS, LISTEN_COMMANDS];
 
 /// The variables that are ours, by name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -70,6 +71,9 @@ impl Environment {
                 }
                 _ if name == LISTEN_TARGETS => {
                     layer.targets = Some(read_value(name, value, |word| word.to_targets())?);
+                }
+                _ if name == LISTEN_COMMANDS => {
+                    layer.commands = Some(read_value(name, value, |word| word.to_commands())?);
                 }
                 _ => return Err(unknown(name)),
             }

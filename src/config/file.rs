@@ -99,7 +99,8 @@ impl Source<'_> {
     }
 
     fn read_listeners(&self, item: &Item) -> Result<Vec<Listen>, Error> {
-        let meant = "a [[listen]] table with `address` and, if you like, `clients`, `targets`";
+        let meant = "a [[listen]] table with `address` and, if you like, `clients`, `targets`, \
+                     `commands`";
         let DeValue::Array(tables) = item.get_ref() else {
             let problem = to_value(item).wrong_type("[[listen]] tables", meant);
             return Err(self.error(item.span(), problem));
@@ -126,7 +127,8 @@ impl Source<'_> {
         entries: &DeTable,
         listeners: &mut Vec<Listen>,
     ) -> Result<(), Error> {
-        let (mut address, mut clients, mut targets) = (None, Vec::new(), None);
+        let (mut address, mut clients) = (None, Vec::new());
+        let (mut targets, mut commands) = (None, None);
         for (name, item) in in_file_order(entries) {
             match name.get_ref().as_ref() {
                 "address" => {
@@ -134,6 +136,7 @@ impl Source<'_> {
                 }
                 "clients" => clients = self.read_value(item, |it| it.to_clients())?,
                 "targets" => targets = Some(self.read_value(item, |it| it.to_targets())?),
+                "commands" => commands = Some(self.read_value(item, |it| it.to_commands())?),
                 _ => return Err(self.unknown_key("listen", LISTEN_KEYS.to_vec(), name)),
             }
         }
@@ -141,7 +144,7 @@ impl Source<'_> {
             let problem = Problem::new("this [[listen]] has no `address`").hint(value::ADDRESS);
             return Err(self.error(span, problem));
         };
-        listen::add(listeners, Listen { address, clients, targets })
+        listen::add(listeners, Listen { address, clients, targets, commands })
             .map_err(|problem| self.error(span, problem))
     }
 

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::choice::Choice;
 use super::error::Problem;
 use super::targets::TargetRule;
 use super::value;
 
-/// One `[[listen]]`: an address, who may connect to it, and to what from there.
+/// One `[[listen]]`: an address, who may connect to it, to what from there, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Where.
@@ -19,11 +20,40 @@ pub struct Listen {
     /// What they may connect to, never empty; if `None`, clients on this host may connect to
     /// everything, others to what is public.
     pub targets: Option<Vec<TargetRule>>,
+    /// What they may ask for, never empty and none twice; if `None`, clients on loopback may ask
+    /// for everything, others for CONNECT.
+    pub commands: Option<Vec<ListenCommand>>,
 }
 
 impl Listen {
     pub(super) fn at(address: ListenAddress) -> Listen {
-        Listen { address, clients: Vec::new(), targets: None }
+        Listen { address, clients: Vec::new(), targets: None, commands: None }
+    }
+}
+
+/// What clients of a listener may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenCommand {
+    /// CONNECT.
+    Connect,
+    /// UDP ASSOCIATE.
+    Udp,
+    /// BIND.
+    Bind,
+}
+
+impl Choice for ListenCommand {
+    const KIND: &'static str = "command";
+    const ALL: &'static [Self] = &[ListenCommand::Connect, ListenCommand::Udp, ListenCommand::Bind];
+    const ELSEWHERE: &'static [(&'static str, Self)] =
+        &[("udpassociate", ListenCommand::Udp), ("associate", ListenCommand::Udp)];
+
+    fn word(self) -> &'static str {
+        match self {
+            ListenCommand::Connect => "connect",
+            ListenCommand::Udp => "udp",
+            ListenCommand::Bind => "bind",
+        }
     }
 }
 

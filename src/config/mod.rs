@@ -6,6 +6,9 @@
 //! (which CPUs, which descriptors) is checked when it is asked for.
 
 mod access_log;
+mod advertise;
+mod bind;
+mod choice;
 mod cpus;
 mod environment;
 mod error;
@@ -13,12 +16,14 @@ mod file;
 mod flags;
 mod listen;
 mod polling;
+mod ports;
 mod relay;
 mod report;
 mod resolver;
 mod schema;
 mod secret;
 mod targets;
+mod udp;
 mod value;
 
 #[cfg(test)]
@@ -31,15 +36,19 @@ use std::time::Duration;
 use log::LevelFilter;
 
 pub use access_log::AccessLog;
+pub use advertise::Advertise;
+pub use bind::Bind;
 pub use cpus::Cpus;
 pub use error::Error;
 pub use flags::Args;
-pub use listen::{Listen, ListenAddress};
+pub use listen::{Listen, ListenAddress, ListenCommand};
 pub use polling::Polling;
+pub use ports::PortRange;
 pub use relay::RelayMode;
 pub use resolver::Resolver;
 pub use secret::Secret;
 pub use targets::TargetRule;
+pub use udp::{ClientCheck, Filter, Fragments, Udp};
 
 use environment::Environment;
 use error::Problem;
@@ -64,6 +73,10 @@ pub struct Config {
     pub timeout: Timeouts,
     /// How much may be used at a time.
     pub limit: Limits,
+    /// How UDP associations behave.
+    pub udp: Udp,
+    /// How BIND waits for its connection.
+    pub bind: Bind,
     /// How long sessions may go on after the first signal to stop; zero is not at all.
     pub drain: Duration,
     /// How bytes go from socket to socket.
@@ -102,6 +115,8 @@ pub struct Limits {
     pub sessions_per_client: Option<usize>,
     /// Handshakes of one client at a time; as many as it likes if `None`.
     pub handshakes_per_client: Option<usize>,
+    /// UDP associations and BINDs that wait of one client at a time; as many as it likes if `None`.
+    pub ports_per_client: Option<usize>,
     /// Bytes of memory for rings, 1 MiB or more.
     pub buffers: u64,
 }

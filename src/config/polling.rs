@@ -1,10 +1,6 @@
 //! What a reactor does while nothing happens.
 
-use std::fmt;
-
-use super::error::Problem;
-use super::schema;
-use super::value;
+use super::choice::Choice;
 
 /// What a reactor does while nothing happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,28 +11,14 @@ pub enum Polling {
     Spin,
 }
 
-impl Polling {
-    const WORDS: [&str; 2] = ["wait", "spin"];
+impl Choice for Polling {
+    const KIND: &'static str = "way to poll";
+    const ALL: &'static [Self] = &[Polling::Wait, Polling::Spin];
 
-    pub(super) fn parse(text: &str) -> Result<Polling, Problem> {
-        match text {
-            "wait" => Ok(Polling::Wait),
-            "spin" => Ok(Polling::Spin),
-            _ => Err(Problem::new("this is no way to poll").hint(
-                match schema::nearest(text, Self::WORDS) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => value::POLLING.to_owned(),
-                },
-            )),
+    fn word(self) -> &'static str {
+        match self {
+            Polling::Wait => "wait",
+            Polling::Spin => "spin",
         }
-    }
-}
-
-impl fmt::Display for Polling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Polling::Wait => "\"wait\"",
-            Polling::Spin => "\"spin\"",
-        })
     }
 }

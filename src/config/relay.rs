@@ -1,10 +1,6 @@
 //! How bytes are relayed.
 
-use std::fmt;
-
-use super::error::Problem;
-use super::schema;
-use super::value;
+use super::choice::Choice;
 
 /// How a session's bytes go from socket to socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +13,9 @@ pub enum RelayMode {
     Auto,
 }
 
-impl RelayMode {
-    const ALL: [RelayMode; 3] = [RelayMode::Auto, RelayMode::Copy, RelayMode::Splice];
+impl Choice for RelayMode {
+    const KIND: &'static str = "way to relay";
+    const ALL: &'static [Self] = &[RelayMode::Auto, RelayMode::Copy, RelayMode::Splice];
 
     fn word(self) -> &'static str {
         match self {
@@ -26,22 +23,5 @@ impl RelayMode {
             RelayMode::Splice => "splice",
             RelayMode::Auto => "auto",
         }
-    }
-
-    pub(super) fn parse(text: &str) -> Result<RelayMode, Problem> {
-        let known = Self::ALL.into_iter().find(|mode| mode.word() == text);
-        known.ok_or_else(|| {
-            let problem = Problem::new(format!("{text:?} is no way to relay"));
-            match schema::nearest(text, Self::ALL.map(RelayMode::word)) {
-                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
-                None => problem.hint(value::RELAY),
-            }
-        })
-    }
-}
-
-impl fmt::Display for RelayMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.word())
     }
 }

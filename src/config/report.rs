@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Config;
+use super::choice::Choice;
 use super::schema::{Form, KEYS, Shown};
 use super::value;
 
@@ -52,6 +53,13 @@ impl Config {
             match &listen.targets {
                 Some(targets) => writeln!(f, "targets = {}", value::show_list(targets))?,
                 None => writeln!(f, "# targets: everything from this host, public from others")?,
+            }
+            match &listen.commands {
+                Some(commands) => {
+                    let words: Vec<_> = commands.iter().map(|command| command.word()).collect();
+                    writeln!(f, "commands = {}", value::show_list(&words))?;
+                }
+                None => writeln!(f, "# commands: everything over loopback, connect from others")?,
             }
         }
         Ok(())

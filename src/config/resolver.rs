@@ -54,12 +54,8 @@ impl fmt::Display for Resolver {
 
 /// Refuses what no server can have.
 fn check(server: SocketAddr) -> Result<SocketAddr, Problem> {
-    let is_nobody = match server.ip() {
-        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
-    };
     let problem = match server {
-        _ if is_nobody => Problem::new("no single server has this address"),
+        _ if is_nobody(server.ip()) => Problem::new("no single server has this address"),
         _ if server.port() == 0 => Problem::new("no server has port 0"),
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
             let hint = format!("with the interface's number: \"[{}%2]:{}\"", v6.ip(), v6.port());
@@ -68,6 +64,14 @@ fn check(server: SocketAddr) -> Result<SocketAddr, Problem> {
         _ => return Ok(server),
     };
     Err(problem.hint(value::RESOLVER))
+}
+
+/// Whether no single host has this address.
+pub(super) fn is_nobody(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    }
 }
 
 /// What is wrong with a server that did not parse.

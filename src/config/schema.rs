@@ -9,15 +9,20 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::access_log::AccessLog;
+use super::advertise::Advertise;
+use super::bind::Bind;
+use super::choice::Choice;
 use super::cpus::Cpus;
 use super::error::Problem;
-use super::listen::{Listen, ListenAddress};
+use super::listen::{Listen, ListenAddress, ListenCommand};
 use super::polling::Polling;
+use super::ports::PortRange;
 use super::relay::RelayMode;
 use super::resolver::Resolver;
 use super::secret::Secret;
 use super::targets::TargetRule;
-use super::value::{Value, show_duration, show_size};
+use super::udp::{ClientCheck, Filter, Fragments, Udp};
+use super::value::{Value, show_duration, show_list, show_size};
 use super::{Config, Limits, Timeouts};
 
 /// What is configured so far, by a file, then the environment, then flags: each writes over what
@@ -41,6 +46,8 @@ pub(super) struct Layer {
     pub(super) clients: Option<Vec<IpNet>>,
     /// The targets of every listener, whatever it says itself.
     pub(super) targets: Option<Vec<TargetRule>>,
+    /// The commands of every listener, whatever it says itself.
+    pub(super) commands: Option<Vec<ListenCommand>>,
     handshake: Option<Option<Duration>>,
     resolve: Option<Option<Duration>>,
     connect: Option<Option<Duration>>,
@@ -50,7 +57,18 @@ pub(super) struct Layer {
     sessions: Option<usize>,
     sessions_per_client: Option<Option<usize>>,
     handshakes_per_client: Option<Option<usize>>,
+    ports_per_client: Option<Option<usize>>,
     buffers: Option<u64>,
+    udp_ports: Option<PortRange>,
+    udp_advertise: Option<Advertise>,
+    udp_idle: Option<Option<Duration>>,
+    peers: Option<usize>,
+    client_check: Option<ClientCheck>,
+    filter: Option<Filter>,
+    fragments: Option<Fragments>,
+    bind_ports: Option<PortRange>,
+    bind_advertise: Option<Advertise>,
+    bind_timeout: Option<Option<Duration>>,
 }
 
 impl Layer {
@@ -77,7 +95,22 @@ impl Layer {
                 sessions: self.sessions,
                 sessions_per_client: self.sessions_per_client.unwrap_or(None),
                 handshakes_per_client: self.handshakes_per_client.unwrap_or(Some(256)),
+                ports_per_client: self.ports_per_client.unwrap_or(None),
                 buffers: self.buffers.unwrap_or(256 << 20),
+            },
+            udp: Udp {
+                ports: self.udp_ports.unwrap_or(PortRange::between(40000, 40999)),
+                advertise: self.udp_advertise.unwrap_or_default(),
+                idle: self.udp_idle.unwrap_or(seconds(5 * 60)),
+                peers: self.peers.unwrap_or(4096),
+                client_check: self.client_check.unwrap_or(ClientCheck::Strict),
+                filter: self.filter.unwrap_or(Filter::Address),
+                fragments: self.fragments.unwrap_or(Fragments::Reassemble),
+            },
+            bind: Bind {
+                ports: self.bind_ports.unwrap_or(PortRange::between(41000, 41999)),
+                advertise: self.bind_advertise.unwrap_or_default(),
+                timeout: self.bind_timeout.unwrap_or(seconds(2 * 60)),
             },
             drain: self.drain.unwrap_or(Duration::from_secs(30)),
             relay: self.relay.unwrap_or(RelayMode::Auto),
@@ -95,6 +128,9 @@ impl Layer {
             }
             if self.targets.is_some() {
                 listen.targets.clone_from(&self.targets);
+            }
+            if self.commands.is_some() {
+                listen.commands.clone_from(&self.commands);
             }
         }
         listeners
@@ -131,7 +167,7 @@ fn default_listeners() -> Vec<Listen> {
 }
 
 /// The keys of one `[[listen]]`.
-pub(super) const LISTEN_KEYS: [&str; 3] = ["address", "clients", "targets"];
+pub(super) const LISTEN_KEYS: [&str; 4] = ["address", "clients", "targets", "commands"];
 
 /// In the order they are shown.
 pub(super) const KEYS: &[Key] = &[
@@ -155,8 +191,8 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         path: "poll",
         form: Form::Value {
-            set: |layer, value| put(&mut layer.poll, value.to_polling()),
-            show: |config| Shown::Value(config.poll.to_string()),
+            set: |layer, value| put(&mut layer.poll, value.to_choice()),
+            show: |config| Shown::Value(config.poll.show()),
         },
     },
     Key {
@@ -179,8 +215,8 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         path: "relay",
         form: Form::Value {
-            set: |layer, value| put(&mut layer.relay, value.to_relay()),
-            show: |config| Shown::Value(config.relay.to_string()),
+            set: |layer, value| put(&mut layer.relay, value.to_choice()),
+            show: |config| Shown::Value(config.relay.show()),
         },
     },
     Key {
@@ -270,10 +306,87 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "limit.ports_per_client",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.ports_per_client, value.to_limit()),
+            show: |config| limit(config.limit.ports_per_client),
+        },
+    },
+    Key {
         path: "limit.buffers",
         form: Form::Value {
             set: |layer, value| put(&mut layer.buffers, value.to_size()),
             show: |config| Shown::Value(show_size(config.limit.buffers)),
+        },
+    },
+    Key {
+        path: "udp.ports",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.udp_ports, value.to_ports()),
+            show: |config| Shown::Value(format!("\"{}\"", config.udp.ports)),
+        },
+    },
+    Key {
+        path: "udp.advertise",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.udp_advertise, value.to_advertise()),
+            show: |config| advertise(&config.udp.advertise),
+        },
+    },
+    Key {
+        path: "udp.idle",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.udp_idle, value.to_timeout()),
+            show: |config| timeout(config.udp.idle),
+        },
+    },
+    Key {
+        path: "udp.peers",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.peers, value.to_count()),
+            show: |config| Shown::Value(config.udp.peers.to_string()),
+        },
+    },
+    Key {
+        path: "udp.client_check",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.client_check, value.to_choice()),
+            show: |config| Shown::Value(config.udp.client_check.show()),
+        },
+    },
+    Key {
+        path: "udp.filter",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.filter, value.to_choice()),
+            show: |config| Shown::Value(config.udp.filter.show()),
+        },
+    },
+    Key {
+        path: "udp.fragments",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.fragments, value.to_choice()),
+            show: |config| Shown::Value(config.udp.fragments.show()),
+        },
+    },
+    Key {
+        path: "bind.ports",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.bind_ports, value.to_ports()),
+            show: |config| Shown::Value(format!("\"{}\"", config.bind.ports)),
+        },
+    },
+    Key {
+        path: "bind.advertise",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.bind_advertise, value.to_advertise()),
+            show: |config| advertise(&config.bind.advertise),
+        },
+    },
+    Key {
+        path: "bind.timeout",
+        form: Form::Value {
+            set: |layer, value| put(&mut layer.bind_timeout, value.to_timeout()),
+            show: |config| timeout(config.bind.timeout),
         },
     },
 ];
@@ -360,6 +473,13 @@ fn or_unset(value: Option<impl ToString>, unset: &'static str) -> Shown {
 
 fn limit(limit: Option<usize>) -> Shown {
     Shown::Value(limit.unwrap_or_default().to_string())
+}
+
+fn advertise(advertise: &Advertise) -> Shown {
+    match advertise.entries() {
+        [] => Shown::Unset("our own address"),
+        entries => Shown::Value(show_list(entries)),
+    }
 }
 
 fn timeout(timeout: Option<Duration>) -> Shown {

@@ -58,6 +58,7 @@ users = { alice = "plain:wonder:land", "bob b" = "plain:" }
 address = "0.0.0.0:1080"
 clients = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
 targets = ["public", "10.0.0.0/8", "2001:db8::7"]
+commands = ["connect", "bind"]
 
 [[listen]]
 address = 1081
@@ -74,7 +75,22 @@ closing = "1s"
 sessions = 9000
 sessions_per_client = 500
 handshakes_per_client = 0
+ports_per_client = 20
 buffers = "64MiB"
+
+[udp]
+ports = "50000-50099"
+advertise = ["10.0.0.0/8=10.0.0.1", "2001:db8::/32=2001:db8::1", "203.0.113.7"]
+idle = "90s"
+peers = 100
+client_check = "address"
+filter = "endpoint-independent"
+fragments = "drop"
+
+[bind]
+ports = 0
+advertise = ["203.0.113.8"]
+timeout = 0
 "#;
 
 #[test]
@@ -103,6 +119,9 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(targets, ["public", "10.0.0.0/8", "2001:db8::7/128"]);
     assert_eq!(config.listen[1].address, ListenAddress::Loopback(1081));
     assert_eq!(config.listen[1].targets, None);
+    let commands = config.listen[0].commands.as_deref();
+    assert_eq!(commands, Some(&[ListenCommand::Connect, ListenCommand::Bind][..]));
+    assert_eq!(config.listen[1].commands, None);
     let expected = Timeouts {
         handshake: seconds(11),
         resolve: seconds(6),
@@ -116,9 +135,24 @@ fn every_key_of_a_file_arrives() {
         sessions: Some(9000),
         sessions_per_client: Some(500),
         handshakes_per_client: None,
+        ports_per_client: Some(20),
         buffers: 64 << 20,
     };
     assert_eq!(config.limit, expected);
+    assert_eq!((config.udp.ports.first(), config.udp.ports.count()), (50000, 100));
+    assert_eq!((config.udp.idle, config.udp.peers), (seconds(90), 100));
+    assert_eq!(config.udp.client_check, ClientCheck::Address);
+    assert_eq!(config.udp.filter, Filter::EndpointIndependent);
+    assert_eq!(config.udp.fragments, Fragments::Drop);
+    let told = |advertise: &Advertise, who: &str, own: &str| {
+        advertise.address_for(who.parse().unwrap(), own.parse().unwrap()).to_string()
+    };
+    assert_eq!(told(&config.udp.advertise, "10.1.2.3", "192.168.0.1"), "10.0.0.1");
+    assert_eq!(told(&config.udp.advertise, "2001:db8::9", "fd00::1"), "2001:db8::1");
+    assert_eq!(told(&config.udp.advertise, "192.0.2.1", "192.168.0.1"), "203.0.113.7");
+    assert_eq!(told(&config.bind.advertise, "10.1.2.3", "192.168.0.1"), "203.0.113.8");
+    assert!(config.bind.ports.is_any());
+    assert_eq!(config.bind.timeout, None);
 }
 
 #[test]
@@ -138,6 +172,7 @@ users = {} # no password is asked for
 address = "1080" # 127.0.0.1:1080 and [::1]:1080
 clients = [] # everyone who can reach it
 # targets: everything from this host, public from others
+# commands: everything over loopback, connect from others
 
 [timeout]
 handshake = "10s"
@@ -151,7 +186,22 @@ closing = "2s"
 # sessions: what the descriptor limit allows
 sessions_per_client = 0
 handshakes_per_client = 256
+ports_per_client = 0
 buffers = "256MiB"
+
+[udp]
+ports = "40000-40999"
+# advertise: our own address
+idle = "5m"
+peers = 4096
+client_check = "strict"
+filter = "address"
+fragments = "reassemble"
+
+[bind]
+ports = "41000-41999"
+# advertise: our own address
+timeout = "2m"
 "#;
     assert_eq!(Config::default().to_string(), expected);
     assert_eq!(read("").unwrap().to_string(), expected);
@@ -350,7 +400,7 @@ fn whatever_is_wrong_is_named() {
             &["2:1", "unknown key `user` in `limit`", "`sessions`, `sessions_per_client`"],
         ),
         ("[[listen]]\ncleints = []", &["2:1", "in `listen`", "did you mean `clients`"]),
-        ("[[listen]]\naddress = 1080\ncommands = []", &["`commands` in `listen`", "`clients`"]),
+        ("[[listen]]\naddress = 1080\nauth = []", &["`auth` in `listen`", "`clients`"]),
         // Types
         ("timeout = \"10s\"", &["1:11", "expected the table [timeout], found a string", "`idle`"]),
         ("[[limit]]\nsessions = 1", &["expected the table [limit], found a list"]),
@@ -389,8 +439,8 @@ fn whatever_is_wrong_is_named() {
         ("workers = 0xffff_ffff_ffff_ffff_ffff", &["the number is too large"]),
         ("cpus = \"5-2\"", &["the range 5-2 is empty", "did you mean 2-5?"]),
         ("cpus = \"0-99999999999\"", &["no machine has a CPU 99999999999"]),
-        ("poll = \"busy\"", &["1:8", "this is no way to poll", "\"wait\" or \"spin\""]),
-        ("poll = \"Spin\"", &["this is no way to poll", "did you mean \"spin\"?"]),
+        ("poll = \"busy\"", &["1:8", "\"busy\" is no way to poll", "\"wait\" or \"spin\""]),
+        ("poll = \"Spin\"", &["no way to poll", "did you mean \"spin\"?"]),
         ("drain = \"30\"", &["a duration needs a unit"]),
         ("drain = \"30 parsecs\"", &["this unit of time is unknown"]),
         ("drain = \"soon\"", &["this is not a duration"]),
@@ -555,6 +605,14 @@ fn every_variable_sets_its_key() {
         let (value, shown) = match key.path {
             "workers" | "limit.sessions" => ("7", "7"),
             "limit.sessions_per_client" | "limit.handshakes_per_client" => ("7", "7"),
+            "limit.ports_per_client" | "udp.peers" => ("7", "7"),
+            "udp.ports" | "bind.ports" => ("50000 - 50009", "\"50000-50009\""),
+            "udp.advertise" | "bind.advertise" => {
+                ("10.0.0.0/8=10.0.0.1, ::1", "[\"10.0.0.0/8=10.0.0.1\", \"::1\"]")
+            }
+            "udp.client_check" => ("off", "\"off\""),
+            "udp.filter" => ("address-port", "\"address-port\""),
+            "udp.fragments" => ("drop", "\"drop\""),
             "cpus" => ("1-3", "\"1-3\""),
             "poll" => ("spin", "\"spin\""),
             "log" => ("trace", "\"trace\""),

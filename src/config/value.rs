@@ -6,11 +6,12 @@ use bytesize::ByteSize;
 use log::LevelFilter;
 
 use super::access_log::AccessLog;
+use super::advertise::{Advertise, Told};
+use super::choice::{self, Choice};
 use super::cpus::Cpus;
 use super::error::Problem;
-use super::listen::{self, ListenAddress};
-use super::polling::Polling;
-use super::relay::RelayMode;
+use super::listen::{self, ListenAddress, ListenCommand};
+use super::ports::PortRange;
 use super::resolver::Resolver;
 use super::secret::Secret;
 use super::targets::TargetRule;
@@ -31,11 +32,13 @@ pub(super) const NETWORK: &str =
     "an IP address or network such as \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"";
 pub(super) const TARGET: &str =
     "\"public\", or an IP address or network such as \"192.0.2.1\" or \"10.0.0.0/8\"";
-pub(super) const POLLING: &str = "\"wait\" or \"spin\"";
 pub(super) const RESOLVER: &str = "\"system\", or servers such as \"192.0.2.1\" or \
                                    [\"192.0.2.1:5353\", \"2001:db8::1\"]; \
                                    without it, those of resolv.conf";
-pub(super) const RELAY: &str = "\"auto\", \"copy\" or \"splice\"";
+pub(super) const PORTS: &str =
+    "ports such as \"40000-40999\" or \"40000\"; \"0\" = any that is free";
+pub(super) const ADVERTISE: &str = "an IP address such as \"203.0.113.7\", or who is told it, too: \
+                                    \"10.0.0.0/8=10.0.0.1\"";
 pub(super) const ACCESS_LOG: &str = "\"stdout\", \"off\" or the path of a file";
 pub(super) const PASSWORD: &str = "\"plain:PASSWORD\", the only scheme so far";
 
@@ -157,10 +160,10 @@ impl Value<'_> {
         }
     }
 
-    pub(super) fn to_polling(self) -> Result<Polling, Problem> {
+    pub(super) fn to_choice<T: Choice>(self) -> Result<T, Problem> {
         match self {
-            Value::Text(text) | Value::Word(text) => Polling::parse(text),
-            _ => Err(self.wrong_type("a string", POLLING)),
+            Value::Text(text) | Value::Word(text) => T::parse(text),
+            _ => Err(self.wrong_type("a string", &choice::words::<T>())),
         }
     }
 
@@ -201,13 +204,6 @@ impl Value<'_> {
         }
     }
 
-    pub(super) fn to_relay(self) -> Result<RelayMode, Problem> {
-        match self {
-            Value::Text(text) | Value::Word(text) => RelayMode::parse(text),
-            _ => Err(self.wrong_type("a string", RELAY)),
-        }
-    }
-
     pub(super) fn to_access_log(self) -> Result<AccessLog, Problem> {
         match self {
             Value::Text(text) | Value::Word(text) => AccessLog::parse(text),
@@ -236,6 +232,40 @@ impl Value<'_> {
             return Err(Problem::new("nothing could be connected to").hint(MEANT));
         }
         Ok(rules)
+    }
+
+    /// What clients may ask for, never nothing and nothing twice.
+    pub(super) fn to_commands(self) -> Result<Vec<ListenCommand>, Problem> {
+        const MEANT: &str = "commands = [\"connect\", \"udp\", \"bind\"]";
+        let commands = self.to_list(|it| it.to_choice(), "a list of commands", MEANT)?;
+        if commands.is_empty() {
+            return Err(Problem::new("nothing could be asked for").hint(MEANT));
+        }
+        let is_again = |&index: &usize| commands[..index].contains(&commands[index]);
+        match (0..commands.len()).find(is_again) {
+            None => Ok(commands),
+            Some(again) => {
+                let problem = format!("{} is given twice", commands[again].show());
+                Err(Problem::new(problem).hint(MEANT).in_item(again))
+            }
+        }
+    }
+
+    pub(super) fn to_ports(self) -> Result<PortRange, Problem> {
+        match self {
+            Value::Text(text) | Value::Word(text) => PortRange::parse(text),
+            Value::Integer(port) => PortRange::parse(&port.to_string()),
+            _ => Err(self.wrong_type("ports", PORTS)),
+        }
+    }
+
+    pub(super) fn to_advertise(self) -> Result<Advertise, Problem> {
+        let told = |value: Value<'_>| match value {
+            Value::Text(text) | Value::Word(text) => Told::parse(text),
+            _ => Err(value.wrong_type("a string", ADVERTISE)),
+        };
+        const MEANT: &str = "advertise = [\"10.0.0.0/8=10.0.0.1\", \"203.0.113.7\"]";
+        Advertise::of(self.to_list(told, "a list of addresses", MEANT)?)
     }
 
     /// The items of a list, or of a word with commas.
