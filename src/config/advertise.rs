@@ -112,3 +112,113 @@ fn explain(text: &str) -> Problem {
     };
     problem.hint(value::ADVERTISE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advertise(entries: &[&str]) -> Result<Advertise, Problem> {
+        Advertise::of(entries.iter().map(|text| Told::parse(text).unwrap()).collect())
+    }
+
+    fn told(entries: &[&str], who: &str, own: &str) -> String {
+        let [who, own] = [who, own].map(|text| text.parse().unwrap());
+        advertise(entries).unwrap().address_for(who, own).to_string()
+    }
+
+    #[test]
+    fn the_first_that_is_for_somebody_is_told() {
+        let entries = [
+            "10.9.0.0/16=10.9.0.1",
+            "10.0.0.0/8=10.0.0.1",
+            "2001:db8::/32=2001:db8::1",
+            "203.0.113.7",
+        ];
+        let cases = [
+            ("10.9.1.2", "192.168.0.1", "10.9.0.1"),
+            ("10.1.2.3", "192.168.0.1", "10.0.0.1"),
+            ("192.0.2.1", "192.168.0.1", "203.0.113.7"),
+            ("2001:db8::9", "fd00::1", "2001:db8::1"),
+            // Nobody said what these are told.
+            ("2001:db9::9", "fd00::1", "fd00::1"),
+            // The family is that of the socket, whoever asks.
+            ("10.1.2.3", "fd00::1", "fd00::1"),
+            ("2001:db8::9", "192.168.0.1", "203.0.113.7"),
+            // An address translator is not between us and ourselves.
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "192.168.0.1", "192.168.0.1"),
+            ("192.168.0.1", "127.0.0.2", "127.0.0.2"),
+            // An IPv4 address is one, however it is written.
+            ("::ffff:10.1.2.3", "::ffff:192.168.0.1", "10.0.0.1"),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1"),
+        ];
+        for (who, own, expected) in cases {
+            assert_eq!(told(&entries, who, own), expected, "{who} of {own}");
+            assert_eq!(
+                told(&[], who, own),
+                own.parse::<IpAddr>().unwrap().to_canonical().to_string(),
+                "{who} of {own}, with nothing to tell"
+            );
+        }
+    }
+
+    #[test]
+    fn loopback_is_told_what_is_said_to_be_for_it() {
+        let entries = ["203.0.113.7", "127.0.0.0/8=127.0.0.9", "::1=::2"];
+        assert_eq!(told(&entries, "127.0.0.1", "127.0.0.1"), "127.0.0.9");
+        assert_eq!(told(&entries, "::1", "::1"), "::2");
+        assert_eq!(told(&["0.0.0.0/0=192.0.2.9"], "127.0.0.1", "127.0.0.1"), "192.0.2.9");
+    }
+
+    #[test]
+    fn an_entry_that_is_for_nobody_is_refused() {
+        let dead: [&[&str]; 5] = [
+            &["203.0.113.7", "203.0.113.8"],
+            &["203.0.113.7", "10.0.0.0/8=10.0.0.1"],
+            &["10.0.0.0/8=10.0.0.1", "10.9.0.0/16=10.9.0.1"],
+            &["10.0.0.0/8=10.0.0.1", "10.0.0.0/8=10.0.0.2"],
+            &["::/0=2001:db8::1", "fd00::/8=fd00::1"],
+        ];
+        for entries in dead {
+            let problem = advertise(entries).expect_err(entries[1]);
+            assert_eq!(problem.item(), Some(1), "{problem:?}");
+        }
+        let live: [&[&str]; 4] = [
+            &["203.0.113.7", "2001:db8::7"],
+            &["10.9.0.0/16=10.9.0.1", "10.0.0.0/8=10.0.0.1", "203.0.113.7"],
+            &["10.0.0.0/8=10.0.0.1", "10.0.0.0/8=2001:db8::1"],
+            &["203.0.113.7", "127.0.0.0/8=127.0.0.1"],
+        ];
+        for entries in live {
+            let shown: Vec<_> =
+                advertise(entries).unwrap().entries().iter().map(ToString::to_string).collect();
+            assert_eq!(shown, entries);
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_be_told_is_refused() {
+        let nobody = ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::1=0.0.0.0"];
+        let mapped = ["::ffff:192.0.2.1", "10.0.0.0/8=::ffff:192.0.2.1", "::ffff:0.0.0.0"];
+        let mapped_network = ["::ffff:10.0.0.0/104=10.0.0.1"];
+        let with_port = ["192.0.2.1:1080", "[2001:db8::1]:1080", "10.0.0.0/8=192.0.2.1:0"];
+        let network = ["10.0.0.0/8", "10.0.0.1=10.0.0.0/8"];
+        let name = ["", "gateway.example", "10.0.0.0/8=", "::1=::2=::3", "[::1]", "192.0.2.1,::1"];
+        let who = ["=10.0.0.1", "lan=10.0.0.1", "10.0.0.1/8=10.0.0.1", "::/129=::1", "="];
+        let bad = [
+            ("nobody can send to", &nobody[..]),
+            ("IPv4 address written as IPv6", &mapped),
+            ("IPv4 network written as IPv6", &mapped_network),
+            ("the port is not told", &with_port),
+            ("this is a network", &network),
+            ("an IP address is needed", &name),
+            ("", &who),
+        ];
+        for (expected, texts) in bad {
+            for text in texts {
+                let problem = format!("{:?}", Told::parse(text).expect_err(text));
+                assert!(problem.contains(expected), "{text:?}: {problem}");
+            }
+        }
+    }
+}

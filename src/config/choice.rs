@@ -5,7 +5,7 @@ use super::schema;
 
 /// One of a few things, each written as a word.
 pub(super) trait Choice: Copy + 'static {
-    /// What a word that is none of them is not: `"x" is no way to relay`.
+    /// What a word that is none of them is not: `this is no way to relay`.
     const KIND: &'static str;
     /// All there are, in the order they are told.
     const ALL: &'static [Self];
@@ -34,7 +34,7 @@ fn unknown<T: Choice>(text: &str) -> Problem {
         known.find(|(name, _)| letters.eq_ignore_ascii_case(name)).map(|(_, choice)| choice.word())
     };
     let near = schema::nearest(text, T::ALL.iter().map(|choice| choice.word()));
-    let problem = Problem::new(format!("{text:?} is no {}", T::KIND));
+    let problem = Problem::new(format!("this is no {}", T::KIND));
     match near.or_else(elsewhere) {
         Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
         None => problem.hint(words::<T>()),
@@ -48,5 +48,41 @@ pub(super) fn words<T: Choice>() -> String {
     match words.is_empty() {
         true => last,
         false => format!("{} or {last}", words.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::super::{ClientCheck, Filter, Fragments, ListenCommand, Polling, RelayMode};
+    use super::*;
+
+    fn assert_reads_back<T: Choice + Debug + PartialEq>(number: usize) {
+        assert_eq!(T::ALL.len(), number, "{:?}", T::ALL);
+        for (index, &choice) in T::ALL.iter().enumerate() {
+            assert_eq!(T::parse(choice.word()).ok(), Some(choice), "no word is that of two");
+            assert!(!T::ALL[..index].contains(&choice), "{choice:?} stands there twice");
+        }
+        for (name, choice) in T::ELSEWHERE {
+            let problem = format!("{:?}", T::parse(name).unwrap_err());
+            assert!(problem.contains(&format!("did you mean \\\"{}\\\"?", choice.word())));
+        }
+    }
+
+    #[test]
+    fn every_word_reads_back() {
+        assert_reads_back::<RelayMode>(3);
+        assert_reads_back::<Polling>(2);
+        assert_reads_back::<ListenCommand>(3);
+        assert_reads_back::<ClientCheck>(3);
+        assert_reads_back::<Filter>(3);
+        assert_reads_back::<Fragments>(2);
+    }
+
+    #[test]
+    fn all_words_are_told_as_in_a_sentence() {
+        assert_eq!(words::<RelayMode>(), "\"auto\", \"copy\" or \"splice\"");
+        assert_eq!(words::<Fragments>(), "\"reassemble\" or \"drop\"");
     }
 }

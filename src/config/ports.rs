@@ -67,3 +67,43 @@ fn parse_port(text: &str) -> Result<u16, Problem> {
     }
     text.parse().map_err(|_| Problem::new("a port is a number from 0 to 65535").hint(value::PORTS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_port_or_many_or_whichever_is_free() {
+        let parse = |text| PortRange::parse(text).unwrap();
+        let told = |text| (parse(text).first(), parse(text).count(), parse(text).is_any());
+        assert_eq!(told("40000-40999"), (40000, 1000, false));
+        assert_eq!(told("1-65535"), (1, 65535, false));
+        assert_eq!(told("65535"), (65535, 1, false));
+        assert_eq!(told("7-7"), (7, 1, false));
+        assert_eq!(told("0"), (0, 1, true));
+        for (text, shown) in [("40000 - 40999", "40000-40999"), ("7-7", "7"), ("0", "0")] {
+            assert_eq!(parse(text).to_string(), shown);
+            assert_eq!(parse(shown), parse(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        let reversed = ["2-1", "40999-40000", "65535-1"];
+        let with_zero = ["0-0", "0-1", "1-0", "0-65535"];
+        let too_large = ["65536", "1-65536", "99999999999999999999", "65536-65537"];
+        let shapeless = ["", "-", "1-", "-1", "1-2-3", "+1", "1,2", "1:2", "http", "0x1", "1 2"];
+        let bad = [
+            ("is empty", &reversed[..]),
+            ("port 0 stands in no range", &with_zero),
+            ("from 0 to 65535", &too_large),
+            ("no range of ports", &shapeless),
+        ];
+        for (expected, texts) in bad {
+            for text in texts {
+                let problem = format!("{:?}", PortRange::parse(text).expect_err(text));
+                assert!(problem.contains(expected), "{text:?}: {problem}");
+            }
+        }
+    }
+}

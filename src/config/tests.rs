@@ -219,6 +219,8 @@ fn what_is_shown_of_a_whole_file_reads_back() {
     assert!(shown.contains("resolver = [\"192.0.2.1:53\", \"[2001:db8::1]:5353\"]\n"), "{shown}");
     assert!(shown.contains("targets = [\"public\", \"10.0.0.0/8\", "), "{shown}");
     assert_eq!(read(&shown).unwrap().to_string(), shown);
+    assert!(shown.contains("ports = \"0\"\nadvertise = [\"203.0.113.8\"]\ntimeout = 0"), "{shown}");
+    assert!(shown.contains("commands = [\"connect\", \"bind\"]\n"), "{shown}");
     let others = "resolver = \"system\"\naccess_log = \"off\"";
     let shown = read(others).unwrap().to_string();
     assert!(others.lines().all(|line| shown.contains(line)), "{shown}");
@@ -324,6 +326,36 @@ fn an_error_shows_the_place_the_line_and_what_was_meant() {
             ],
         ),
         (
+            "[udp]\nadvertise = [\n  \"203.0.113.7\",\n  \"10.0.0.0/8=10.0.0.1\",\n]",
+            &[
+                "r.toml:4:3: nobody would be told it: \"203.0.113.7\" stands before it",
+                "  |",
+                "4 |   \"10.0.0.0/8=10.0.0.1\",",
+                "  |   ^^^^^^^^^^^^^^^^^^^^^",
+                "  = the first that fits counts: small networks first, addresses without last",
+            ],
+        ),
+        (
+            "[[listen]]\naddress = 1\ncommands = [\"connect\", \"udp_associate\"]",
+            &[
+                "r.toml:3:24: this is no command",
+                "  |",
+                "3 | commands = [\"connect\", \"udp_associate\"]",
+                "  |                        ^^^^^^^^^^^^^^^",
+                "  = did you mean \"udp\"?",
+            ],
+        ),
+        (
+            "[bind]\nports = \"41999-41000\"",
+            &[
+                "r.toml:2:9: the range 41999-41000 is empty",
+                "  |",
+                "2 | ports = \"41999-41000\"",
+                "  |         ^^^^^^^^^^^^^",
+                "  = did you mean \"41000-41999\"?",
+            ],
+        ),
+        (
             "[users]\nbob = \"plain:x\"\nalice = \"hunter2\"",
             &[
                 "r.toml:3:9: the password is in no known scheme",
@@ -401,7 +433,30 @@ fn whatever_is_wrong_is_named() {
         ),
         ("[[listen]]\ncleints = []", &["2:1", "in `listen`", "did you mean `clients`"]),
         ("[[listen]]\naddress = 1080\nauth = []", &["`auth` in `listen`", "`clients`"]),
+        ("upd.ports = 0", &["1:1", "unknown key `upd`", "did you mean `udp`"]),
+        ("udp.port = 0", &["1:5", "unknown key `port` in `udp`", "did you mean `ports`"]),
+        ("client_check = \"off\"", &["1:1", "did you mean `udp.client_check`"]),
+        ("bind.idle = \"1m\"", &["1:6", "unknown key `idle` in `bind`", "`timeout.idle`"]),
+        ("bind.peers = 1", &["1:6", "unknown key `peers` in `bind`", "did you mean `udp.peers`"]),
+        ("[[listen]]\ncommand = []", &["2:1", "in `listen`", "did you mean `commands`"]),
+        ("limit.port_per_client = 1", &["did you mean `ports_per_client`"]),
         // Types
+        ("udp = \"40000-40999\"", &["1:7", "expected the table [udp], found a string", "`ports`"]),
+        ("[[bind]]\ntimeout = 0", &["expected the table [bind], found a list", "`advertise`"]),
+        ("udp.ports = [1, 2]", &["1:13", "expected ports, found a list", "\"40000-40999\""]),
+        ("bind.ports = 1.5", &["expected ports, found a number with a fraction"]),
+        ("udp.advertise = \"::1\"", &["expected a list of addresses, found a string", "= adv"]),
+        ("bind.advertise = [\"::1\", 7]", &["1:26", "expected a string, found an integer"]),
+        ("udp.idle = 300", &["1:12", "a duration needs a unit", "0 = never"]),
+        ("udp.peers = \"many\"", &["1:13", "expected a number, found a string", "1 or more"]),
+        ("udp.client_check = false", &["1:20", "\"strict\", \"address\" or \"off\""]),
+        ("udp.filter = [\"address\"]", &["expected a string, found a list", "\"address-port\" or"]),
+        (
+            "udp.fragments = 5",
+            &["expected a string, found an integer", "\"reassemble\" or \"drop\""],
+        ),
+        ("[[listen]]\ncommands = \"udp\"", &["2:12", "found a string", "= commands = [\"conn"]),
+        ("[[listen]]\ncommands = [1]", &["2:13", "expected a string, found an integer"]),
         ("timeout = \"10s\"", &["1:11", "expected the table [timeout], found a string", "`idle`"]),
         ("[[limit]]\nsessions = 1", &["expected the table [limit], found a list"]),
         ("workers = 1.5", &["expected a number, found a number with a fraction"]),
@@ -439,7 +494,7 @@ fn whatever_is_wrong_is_named() {
         ("workers = 0xffff_ffff_ffff_ffff_ffff", &["the number is too large"]),
         ("cpus = \"5-2\"", &["the range 5-2 is empty", "did you mean 2-5?"]),
         ("cpus = \"0-99999999999\"", &["no machine has a CPU 99999999999"]),
-        ("poll = \"busy\"", &["1:8", "\"busy\" is no way to poll", "\"wait\" or \"spin\""]),
+        ("poll = \"busy\"", &["1:8", "this is no way to poll", "\"wait\" or \"spin\""]),
         ("poll = \"Spin\"", &["no way to poll", "did you mean \"spin\"?"]),
         ("drain = \"30\"", &["a duration needs a unit"]),
         ("drain = \"30 parsecs\"", &["this unit of time is unknown"]),
@@ -499,6 +554,34 @@ fn whatever_is_wrong_is_named() {
             "[[listen]]\ntargets = [\"::ffff:10.0.0.0/104\"]",
             &["IPv4 network written as IPv6", "\"10.0.0.0/8\""],
         ),
+        ("udp.ports = \"40999-40000\"", &["1:13", "40999-40000 is empty", "\"40000-40999\"?"]),
+        ("udp.ports = \"0-40000\"", &["1:13", "port 0 stands in no range", "any that is free"]),
+        ("bind.ports = 65536", &["1:14", "a port is a number from 0 to 65535"]),
+        ("bind.ports = -1", &["1:14", "this is no range of ports"]),
+        ("bind.ports = \"40000,40001\"", &["this is no range of ports", "\"40000-40999\""]),
+        ("udp.advertise = [\"0.0.0.0\"]", &["1:18", "nobody can send to", "\"203.0.113.7\""]),
+        ("udp.advertise = [\"ff02::1\"]", &["nobody can send to this address"]),
+        ("udp.advertise = [\"::ffff:192.0.2.1\"]", &["IPv4 address", "= \"192.0.2.1\""]),
+        ("udp.advertise = [\"192.0.2.1:40000\"]", &["the port is not told here", "`ports`"]),
+        ("bind.advertise = [\"10.0.0.0/8\"]", &["this is a network", "\"10.0.0.0/8=10.0.0.1\""]),
+        ("bind.advertise = [\"ftp.example\"]", &["an IP address is needed, not a name"]),
+        ("bind.advertise = [\"10.0.0.1/8=::1\"]", &["\"10.0.0.0/8\" for the network"]),
+        ("bind.advertise = [\"::2\", \"::3\"]", &["1:26", "nobody would", "\"::2\" stands before"]),
+        ("bind.timeout = \"2\"", &["1:16", "a duration needs a unit"]),
+        ("udp.peers = 0", &["1:13", "it cannot be 0", "1 or more"]),
+        ("udp.client_check = \"none\"", &["this is no check of clients", "or \"off\""]),
+        ("udp.filter = \"address_port\"", &["is no filter", "did you mean \"address-port\"?"]),
+        ("udp.filter = \"Address-Dependent\"", &["did you mean \"address\"?"]),
+        ("udp.filter = \"full cone\"", &["did you mean \"endpoint-independent\"?"]),
+        ("udp.fragments = \"keep\"", &["is no way with fragments", "\"reassemble\" or \"drop\""]),
+        ("[[listen]]\ncommands = []", &["2:12", "nothing could be asked for", "\"udp\""]),
+        ("[[listen]]\ncommands = [\"UDP\"]", &["2:13", "did you mean \"udp\"?"]),
+        ("[[listen]]\ncommands = [\"all\"]", &["no command", "\"connect\", \"udp\" or \"bind\""]),
+        (
+            "[[listen]]\ncommands = [\"udp\", \"bind\", \"udp\"]",
+            &["2:28", "\"udp\" is given twice"],
+        ),
+        ("limit.ports_per_client = -1", &["1:26", "cannot be negative", "0 = no limit"]),
         ("limit.sessions_per_client = -1", &["1:29", "cannot be negative", "0 = no limit"]),
         // Not TOML at all
         ("workers", &["1:8", "expected `=`"]),
@@ -639,6 +722,37 @@ fn every_variable_sets_its_key() {
 }
 
 #[test]
+fn a_variable_says_what_a_file_says() {
+    let cases = [
+        ("udp.ports", "0", "0"),
+        ("udp.ports", "\"50000\"", "50000"),
+        ("bind.ports", "\"1-65535\"", "1-65535"),
+        ("udp.advertise", "[\"::1=::2\", \"192.0.2.1\"]", "::1=::2,192.0.2.1"),
+        ("bind.advertise", "[\"10.0.0.0/8 = 10.0.0.1\"]", "10.0.0.0/8 = 10.0.0.1"),
+        ("udp.idle", "0", "0"),
+        ("bind.timeout", "\"1m 30s\"", "1m 30s"),
+        ("udp.peers", "1", "1"),
+        ("udp.client_check", "\"off\"", "off"),
+        ("udp.client_check", "\"strict\"", "strict"),
+        ("udp.filter", "\"address\"", "address"),
+        ("udp.filter", "\"address-port\"", "address-port"),
+        ("udp.fragments", "\"reassemble\"", "reassemble"),
+        ("limit.ports_per_client", "3", "3"),
+        ("listen.commands", "[\"udp\", \"connect\", \"bind\"]", "udp, connect,bind"),
+    ];
+    for (path, value, variable) in cases {
+        let text = match path.strip_prefix("listen.") {
+            Some(key) => format!("[[listen]]\naddress = 1080\n{key} = {value}"),
+            None => format!("{path} = {value}"),
+        };
+        let from_file = read(&text).unwrap_or_else(|error| panic!("{error}")).to_string();
+        let name = format!("RINGSOCKS_{}", path.replace('.', "_").to_uppercase());
+        assert_eq!(load(&[], &[(&name, variable)]).unwrap().to_string(), from_file, "{path}");
+        assert_eq!(read(&from_file).unwrap().to_string(), from_file, "{path}");
+    }
+}
+
+#[test]
 fn a_bad_variable_or_flag_is_named_and_shown() {
     assert_eq!(
         error_of(load(&[], &[("RINGSOCKS_TIMEOUT_IDLE", "10")])),
@@ -672,6 +786,14 @@ fn a_bad_variable_or_flag_is_named_and_shown() {
         ("RINGSOCKS_ACCESS_LOG", "", "it is empty"),
         ("RINGSOCKS_LISTEN_TARGETS", "", "neither \"public\" nor"),
         ("RINGSOCKS_LISTEN_TARGETS", "public, 10.0.0.0/99", "  | 10.0.0.0/99\n"),
+        ("RINGSOCKS_LISTEN_COMMANDS", "", "this is no command"),
+        ("RINGSOCKS_LISTEN_COMMANDS", "connect, tor-resolve", "  | tor-resolve\n"),
+        ("RINGSOCKS_LISTEN_COMMANDS", "udp,bind,udp", "\"udp\" is given twice\n  | udp\n"),
+        ("RINGSOCKS_LISTEN_COMMAND", "udp", "did you mean `RINGSOCKS_LISTEN_COMMANDS`?"),
+        ("RINGSOCKS_UDP_PORT", "0", "did you mean `RINGSOCKS_UDP_PORTS`?"),
+        ("RINGSOCKS_UDP_PORTS", "0-1", "port 0 stands in no range\n  | 0-1\n"),
+        ("RINGSOCKS_BIND_ADVERTISE", "::2, ::1=x", "needed, not a name\n  | ::1=x\n"),
+        ("RINGSOCKS_UDP_FILTER", "off", "this is no filter\n  | off\n"),
         ("RINGSOCKS_LISTEN_TARGET", "public", "did you mean `RINGSOCKS_LISTEN_TARGETS`?"),
         ("RINGSOCKS_USER", "alice", "RINGSOCKS_USER: there is no colon in it\n  = NAME:PASSWORD"),
         ("RINGSOCKS_USERS_alice", "secret", "RINGSOCKS_USERS_alice: the password is in no known"),
@@ -814,7 +936,7 @@ fn no_variable_or_flag_reveals_a_password() {
 }
 
 /// Anything; what resembles durations and sizes; what resembles addresses and networks.
-const VALUES: &str = "\\PC*|([0-9.]{0,22} ?[a-zA-Z\u{b5}]{0,4}){1,3}|[0-9a-f.:/,\\[\\]%-]*";
+const VALUES: &str = "\\PC*|([0-9.]{0,22} ?[a-zA-Z\u{b5}]{0,4}){1,3}|[0-9a-f.:/,=\\[\\]%-]*";
 
 proptest! {
     #[test]
@@ -832,7 +954,7 @@ proptest! {
 }
 
 #[test]
-fn clients_and_targets_from_the_environment_are_those_of_every_listener() {
+fn what_the_environment_says_of_listeners_is_said_of_every_one() {
     let clients = ("RINGSOCKS_LISTEN_CLIENTS", "10.0.0.0/8, 192.0.2.1");
     let config = load(&[], &[("RINGSOCKS_LISTEN", ":1080,127.0.0.2:1081"), clients]).unwrap();
     let networks = ["10.0.0.0/8", "192.0.2.1/32"].map(|text| text.parse().unwrap());
@@ -841,9 +963,15 @@ fn clients_and_targets_from_the_environment_are_those_of_every_listener() {
     assert_eq!(load(&[], &[clients]).unwrap().listen[0].clients, networks);
     let targets = ("RINGSOCKS_LISTEN_TARGETS", "public,10.0.0.0/8");
     let rules = vec![TargetRule::Public, TargetRule::Network(networks[0])];
-    let config = load(&["--listen", ":1082", "--listen", "1083"], &[clients, targets]).unwrap();
-    let of_all =
-        |listen: &Listen| listen.clients == networks && listen.targets.as_ref() == Some(&rules);
+    let commands = ("RINGSOCKS_LISTEN_COMMANDS", "bind, connect");
+    let variables = [clients, targets, commands];
+    let config = load(&["--listen", ":1082", "--listen", "1083"], &variables).unwrap();
+    let asked = [ListenCommand::Bind, ListenCommand::Connect];
+    let of_all = |listen: &Listen| {
+        listen.clients == networks
+            && listen.targets.as_ref() == Some(&rules)
+            && listen.commands.as_deref() == Some(&asked)
+    };
     assert!(config.listen.iter().all(of_all), "those of flags are listeners too:\n{config}");
 
     let error = load(&[], &[("RINGSOCKS_LISTEN_CLIENTS", "10.0.0.0/99")]).unwrap_err().to_string();
