@@ -29,7 +29,7 @@
 //! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
 //! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · sealing |
 //! | [`dns`] | questions ⇄ answers: no socket, no clock | |
-//! | [`proto`] | bytes ⇄ values: no socket, no clock | UDP headers |
+//! | [`proto`] | bytes ⇄ values: no socket, no clock | |
 //! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] · [`timers`] | what everyone may name | |
 //! | [`sys`] | system calls: the only `unsafe` | recvmmsg |
 //!

@@ -10,6 +10,7 @@ pub mod socks4;
 pub mod socks5;
 #[cfg(test)]
 pub(crate) mod strategies;
+pub mod udp;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -143,7 +144,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The longest message: a SOCKS5 reply with an IPv6 address.
+    /// The longest message: a SOCKS5 reply, or the header of a datagram, with an IPv6 address.
     pub const CAPACITY: usize = 22;
 
     /// No message at all.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::reader::Reader;
-use super::{Command, Dialect, Host, Message, Parsed, Rejected, Request, canonical};
+use super::{Command, Dialect, Host, Message, NameError, Parsed, Rejected, Request, canonical};
 use crate::outcome::Refusal;
 
 /// VER of every SOCKS5 message but the sub-negotiation's.
@@ -149,14 +149,28 @@ fn read_request(reader: &mut Reader<'_>) -> Option<Result<Request, Refusal>> {
         _ => return Some(Err(Refusal::CommandUnsupported)),
     };
     reader.octet()?;
+    Some(match read_address(reader)? {
+        Ok((host, port)) => Request::new(Dialect::Socks5, command, host, port),
+        Err(UnknownAtyp) => Err(Refusal::AddressUnsupported),
+    })
+}
+
+/// ATYP is none of the three there are.
+pub(super) struct UnknownAtyp;
+
+/// A host, or what is wrong with its name, and a port.
+type Address = (Result<Host, NameError>, u16);
+
+/// Reads `ATYP ADDR PORT` (RFC 1928 section 5), of a request or of a datagram.
+pub(super) fn read_address(reader: &mut Reader<'_>) -> Option<Result<Address, UnknownAtyp>> {
     let host = match reader.octet()? {
         ATYP_IPV4 => Ok(Host::from(IpAddr::from(reader.array::<4>()?))),
         ATYP_IPV6 => Ok(Host::from(IpAddr::from(reader.array::<16>()?))),
         ATYP_NAME => Host::parse_name(reader.counted()?),
-        _ => return Some(Err(Refusal::AddressUnsupported)),
+        _ => return Some(Err(UnknownAtyp)),
     };
     let port = u16::from_be_bytes(reader.array()?);
-    Some(Request::new(Dialect::Socks5, command, host, port))
+    Some(Ok((host, port)))
 }
 
 /// The request's bytes; its dialect is taken for SOCKS5.
@@ -183,18 +197,25 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
 
 /// `VER REP RSV ATYP BND.ADDR BND.PORT` (RFC 1928 section 6), BND in canonical form.
 pub(super) fn encode_reply(rep: u8, bnd: SocketAddr) -> Message {
-    let [p, q] = bnd.port().to_be_bytes();
-    match canonical(bnd.ip()) {
+    encode_address([VERSION, rep, 0], bnd)
+}
+
+/// `ATYP ADDR PORT` (RFC 1928 section 5) behind the three octets that stand before it in a reply
+/// and in a datagram; the address in canonical form.
+pub(super) fn encode_address(head: [u8; 3], address: SocketAddr) -> Message {
+    let [x, y, z] = head;
+    let [p, q] = address.port().to_be_bytes();
+    match canonical(address.ip()) {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();
-            Message::new([VERSION, rep, 0, ATYP_IPV4, a, b, c, d, p, q])
+            Message::new([x, y, z, ATYP_IPV4, a, b, c, d, p, q])
         }
         IpAddr::V6(ip) => {
-            let mut reply = [0; 22];
-            reply[..4].copy_from_slice(&[VERSION, rep, 0, ATYP_IPV6]);
-            reply[4..20].copy_from_slice(&ip.octets());
-            reply[20..].copy_from_slice(&[p, q]);
-            Message::new(reply)
+            let mut message = [0; 22];
+            message[..4].copy_from_slice(&[x, y, z, ATYP_IPV6]);
+            message[4..20].copy_from_slice(&ip.octets());
+            message[20..].copy_from_slice(&[p, q]);
+            Message::new(message)
         }
     }
 }
