@@ -12,6 +12,7 @@
 //!      └─────────────┴──▶ Closing ◀┴────────────┴───▶ over ◀┘
 //! ```
 
+pub mod associate;
 pub mod negotiation;
 
 mod closing;

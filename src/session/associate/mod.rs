@@ -1,0 +1,3 @@
+//! UDP ASSOCIATE (RFC 1928 section 7): what a client's datagrams go through.
+
+pub mod reassembly;
