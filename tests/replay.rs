@@ -4,6 +4,8 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 // Its own crate's face is what is public there.
 #[allow(unreachable_pub)]
 #[path = "fuzz/src/lib.rs"]
@@ -12,6 +14,11 @@ mod properties;
 #[test]
 fn access_line() {
     replay("access_line", properties::access_line::check);
+}
+
+#[test]
+fn datagram() {
+    replay("datagram", properties::datagram::check);
 }
 
 #[test]
@@ -30,6 +37,18 @@ fn configuration() {
 }
 
 #[test]
+fn reassembly() {
+    replay("reassembly", properties::reassembly::check);
+}
+
+proptest! {
+    #[test]
+    fn reassembly_of_whatever_comes(script in prop::collection::vec(any::<u8>(), 0..600)) {
+        properties::reassembly::check(&script);
+    }
+}
+
+#[test]
 fn resolver() {
     replay("resolver", properties::resolver::check);
 }
@@ -39,11 +58,16 @@ fn every_target_is_replayed() {
     let mut targets = files(&fuzz_folder().join("targets"));
     targets.iter_mut().for_each(|path| *path = path.file_stem().unwrap().into());
     targets.sort();
-    assert_eq!(
-        targets,
-        ["access_line", "configuration", "dns_answer", "negotiation", "resolver"]
-            .map(PathBuf::from)
-    );
+    let replayed = [
+        "access_line",
+        "configuration",
+        "datagram",
+        "dns_answer",
+        "negotiation",
+        "reassembly",
+        "resolver",
+    ];
+    assert_eq!(targets, replayed.map(PathBuf::from));
 }
 
 fn replay(target: &str, check: fn(&[u8])) {

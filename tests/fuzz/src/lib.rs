@@ -6,7 +6,9 @@
 
 pub mod access_line;
 pub mod configuration;
+pub mod datagram;
 pub mod dns_answer;
 pub mod negotiation;
+pub mod reassembly;
 pub mod resolver;
 mod script;
