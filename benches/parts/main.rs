@@ -4,6 +4,7 @@
 mod access;
 mod addresses;
 mod clients;
+mod datagrams;
 mod dns;
 mod handshake;
 mod lane;
@@ -23,6 +24,7 @@ fn main() {
         access::bench,
         addresses::bench,
         clients::bench,
+        datagrams::bench,
         dns::bench,
         handshake::bench,
         lane::bench,

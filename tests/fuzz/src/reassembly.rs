@@ -69,7 +69,7 @@ impl World {
             8 => self.send(which, 1, script),
             9 => self.send(which, script.number() as u8, script),
             10 => self.now += 20 * MS * script.number(),
-            11 => self.pass_until_deadline(which, 0 * MS),
+            11 => self.pass_until_deadline(which, Duration::ZERO),
             12 => self.pass_until_deadline(which, MS),
             13 => self.expire(which),
             14 => self.abandon(which),
