@@ -364,6 +364,10 @@ mod tests {
         queue.drops(0x82, b"b", 1);
         queue.completes(0x83, b"c", b"abc", 0);
         queue.drops(0x83, b"c", 1);
+
+        // But this says that there is no more of it.
+        queue.keeps(1, b"a");
+        queue.completes(0x81, b"a", b"a", 1);
     }
 
     #[test]

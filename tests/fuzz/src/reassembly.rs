@@ -66,7 +66,7 @@ impl World {
             0..5 => self.send(which, (highest + 1) & 0x7f, script),
             5 | 6 => self.send(which, (highest + 1) | 0x80, script),
             7 => self.send(which, highest, script),
-            8 => self.send(which, 1, script),
+            8 => self.send(which, what & 0x80 | 1, script),
             9 => self.send(which, script.number() as u8, script),
             10 => self.now += 20 * MS * script.number(),
             11 => self.pass_until_deadline(which, Duration::ZERO),
