@@ -21,10 +21,12 @@ macro_rules! syscall {
     }};
 }
 
+mod datagrams;
 mod interfaces;
 mod pipe;
 mod routes;
 
+pub use datagrams::{Batch, Message, Outgoing, prepare_datagram_socket, send_datagrams};
 pub use interfaces::{interface_index, local_addresses};
 pub use pipe::Pipe;
 pub use routes::local_networks;

@@ -1,0 +1,389 @@
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::iter;
+use std::mem::{self, MaybeUninit};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU16;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::c_int;
+
+/// Room for datagrams that are received by one call (`recvmmsg(2)`), and what was received last.
+pub struct Batch {
+    /// Their pointers lead into `entries` and `storage`. These are vectors that never grow: what is
+    /// in them stays where it is when the batch moves, and a box would claim that nobody else
+    /// points there.
+    headers: Vec<libc::mmsghdr>,
+    entries: Vec<Entry>,
+    /// Zeroed by the kernel page by page: memory that was never received into is never touched.
+    storage: Vec<u8>,
+    /// How many buffers hold something, from the front.
+    used: usize,
+    received: Vec<Received>,
+    lost: Option<u32>,
+}
+
+/// What the kernel reads and writes besides a message's header and its bytes.
+struct Entry {
+    buffer: libc::iovec,
+    source: RawAddress,
+    control: Control<{ 2 * CONTROL_SPACE }>,
+}
+
+struct Received {
+    source: SocketAddr,
+    /// Where in the storage its bytes are.
+    start: usize,
+    len: usize,
+    segment: Option<NonZeroU16>,
+    is_truncated: bool,
+}
+
+/// One message that was received: a datagram, or several of one source that the kernel has merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// What is in it.
+    pub bytes: &'a [u8],
+    /// How many bytes each datagram but the last has, if it is more than one (`UDP_GRO`).
+    pub segment: Option<NonZeroU16>,
+    /// Whether something of it did not fit: bytes, or what the kernel had to say of it.
+    pub is_truncated: bool,
+}
+
+/// One message to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Whom it is for; nobody, if it is for whom the socket is connected to.
+    pub to: Option<SocketAddr>,
+    /// Its bytes, one part behind the other.
+    pub parts: &'a [IoSlice<'a>],
+    /// How many bytes each datagram but the last gets, if it is to be cut into several
+    /// (`UDP_SEGMENT`).
+    pub segment: Option<NonZeroU16>,
+}
+
+/// Sends messages by one call (`sendmmsg(2)`), at most [`Batch::LEN_MAX`], and never waits.
+///
+/// Returns how many the kernel has taken, at least one of one or more. An error is that of the
+/// first; that of a later one is told when it is the first.
+pub fn send_datagrams(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+    // Uninitialized, for one message is not to cost as much as 64.
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; Batch::LEN_MAX];
+    let mut addresses = [const { MaybeUninit::<RawAddress>::uninit() }; Batch::LEN_MAX];
+    let mut controls = [const { MaybeUninit::uninit() }; Batch::LEN_MAX];
+    let sides = addresses.iter_mut().zip(&mut controls);
+    let mut len = 0;
+    for ((message, header), (address, control)) in messages.iter().zip(&mut headers).zip(sides) {
+        let mut raw = empty_header();
+        let hdr = &mut raw.msg_hdr;
+        if let Some(to) = message.to {
+            let (bytes, len) = RawAddress::encode(to);
+            hdr.msg_name = ptr::from_mut(address.write(bytes)).cast();
+            hdr.msg_namelen = len as libc::socklen_t;
+        }
+        // The kernel only reads from these, and an IoSlice is an iovec.
+        hdr.msg_iov = message.parts.as_ptr().cast_mut().cast();
+        hdr.msg_iovlen = message.parts.len() as _;
+        if let Some(segment) = message.segment {
+            let value = segment.get().to_ne_bytes();
+            let bytes = control.write(encode_control(libc::SOL_UDP, libc::UDP_SEGMENT, value));
+            hdr.msg_control = ptr::from_mut(bytes).cast();
+            hdr.msg_controllen = mem::size_of_val(bytes) as _;
+        }
+        header.write(raw);
+        len += 1;
+    }
+    // SAFETY: the first `len` headers are written, and point to parts that are borrowed and to
+    // addresses and control messages that live on this stack, each as long as the header says.
+    uninterrupted(|| unsafe {
+        let headers = headers.as_mut_ptr().cast::<libc::mmsghdr>();
+        libc::sendmmsg(socket.as_raw_fd(), headers, len, libc::MSG_DONTWAIT)
+    })
+}
+
+/// Makes room for `receive_buffer` bytes in a socket's queue, has the kernel merge datagrams that
+/// arrive in a run (`UDP_GRO`) and tell how many it has lost (`SO_RXQ_OVFL`).
+///
+/// It goes without what this kernel does not have; without the right to more, the queue gets as
+/// much as everybody may have.
+pub fn prepare_datagram_socket(socket: BorrowedFd<'_>, receive_buffer: usize) {
+    let receive_buffer = c_int::try_from(receive_buffer).unwrap_or(c_int::MAX);
+    let set = |level, name, value| set_option(socket, level, name, value);
+    let _ = set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, receive_buffer)
+        .or_else(|_| set(libc::SOL_SOCKET, libc::SO_RCVBUF, receive_buffer));
+    let _ = set(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    let _ = set(libc::SOL_UDP, libc::UDP_GRO, 1);
+}
+
+impl Batch {
+    /// How many messages it holds at most.
+    pub const LEN_MAX: usize = 64;
+    /// The longest message: what is merged is no longer than one packet can be.
+    const MESSAGE_MAX: usize = 65_535;
+    /// Not a power of two, or the fronts of all buffers would share a few lines of the cache.
+    const STRIDE: usize = 64 * 1024 + 4 * 1024 + 64;
+
+    /// An empty one. It is large: one a reactor will do.
+    pub fn new() -> Batch {
+        let mut storage = vec![0_u8; Batch::LEN_MAX * Batch::STRIDE];
+        let bytes = storage.as_mut_ptr();
+        let mut entries: Vec<Entry> = (0..Batch::LEN_MAX)
+            .map(|index| Entry {
+                buffer: libc::iovec {
+                    iov_base: bytes.wrapping_add(index * Batch::STRIDE).cast(),
+                    iov_len: Batch::MESSAGE_MAX,
+                },
+                source: RawAddress([0; RawAddress::LEN_MAX]),
+                control: Control([0; 2 * CONTROL_SPACE]),
+            })
+            .collect();
+        let first = entries.as_mut_ptr();
+        let headers = (0..Batch::LEN_MAX).map(|index| {
+            let mut header = empty_header();
+            // SAFETY: there is an entry of this index; no reference to it is made.
+            unsafe {
+                let entry = first.add(index);
+                header.msg_hdr.msg_iov = &raw mut (*entry).buffer;
+                header.msg_hdr.msg_iovlen = 1;
+                header.msg_hdr.msg_name = (&raw mut (*entry).source).cast();
+                header.msg_hdr.msg_control = (&raw mut (*entry).control).cast();
+            }
+            make_ready(&mut header);
+            header
+        });
+        let headers = headers.collect();
+        let received = Vec::with_capacity(Batch::LEN_MAX);
+        Batch { headers, entries, storage, used: 0, received, lost: None }
+    }
+
+    /// Receives up to `max` messages, from one to [`Batch::LEN_MAX`], and never waits: `WouldBlock`
+    /// says that there is none. What it held before is forgotten.
+    ///
+    /// An error is also one that a datagram sent before has caused: others may be there
+    /// nevertheless.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
+        loop {
+            self.clear();
+            self.used = self.receive_raw(socket, max.clamp(1, Batch::LEN_MAX))?;
+            for index in 0..self.used {
+                self.read_entry(index);
+            }
+            if !self.received.is_empty() {
+                return Ok(self.received.len());
+            }
+        }
+    }
+
+    fn receive_raw(&mut self, socket: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
+        let headers = self.headers.as_mut_ptr();
+        // SAFETY: there are LEN_MAX headers or more, and each points to an iovec, an address and
+        // control messages that live as long as the batch and are as long as the header says. The
+        // iovec is of a part of the storage of its own. Nobody else refers to any of them
+        // meanwhile.
+        uninterrupted(|| unsafe {
+            let (max, flags) = (max as libc::c_uint, libc::MSG_DONTWAIT);
+            libc::recvmmsg(socket.as_raw_fd(), headers, max, flags, ptr::null_mut())
+        })
+    }
+
+    /// Takes note of what the kernel says of a message. One whose source is no IP address is left
+    /// out.
+    fn read_entry(&mut self, index: usize) {
+        let libc::mmsghdr { msg_hdr: header, msg_len } = &self.headers[index];
+        let entry = &self.entries[index];
+        let Some(source) = entry.source.decode(header.msg_namelen as usize) else {
+            return;
+        };
+        let mut segment = None;
+        let controls_len: usize = header.msg_controllen as _;
+        let mut controls = entry.control.0.get(..controls_len).unwrap_or_default();
+        while let Some((level, kind, value)) = next_control(&mut controls) {
+            match (level, kind, value.first_chunk()) {
+                (libc::SOL_UDP, libc::UDP_GRO, Some(&value)) => {
+                    let bytes = u16::try_from(c_int::from_ne_bytes(value));
+                    segment = bytes.ok().and_then(NonZeroU16::new);
+                }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, Some(&value)) => {
+                    self.lost = self.lost.max(Some(u32::from_ne_bytes(value)));
+                }
+                _ => {}
+            }
+        }
+        self.received.push(Received {
+            source,
+            start: index * Batch::STRIDE,
+            len: (*msg_len as usize).min(Batch::MESSAGE_MAX),
+            segment,
+            is_truncated: header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
+        });
+    }
+
+    /// Forgets what it holds.
+    pub fn clear(&mut self) {
+        self.headers[..self.used].iter_mut().for_each(make_ready);
+        self.used = 0;
+        self.received.clear();
+        self.lost = None;
+    }
+
+    /// Adds a message as if it had been received, for models of a socket. Says whether there was
+    /// room for it.
+    pub fn put(&mut self, source: SocketAddr, bytes: &[u8], segment: Option<NonZeroU16>) -> bool {
+        if self.used == Batch::LEN_MAX || bytes.len() > Batch::MESSAGE_MAX {
+            return false;
+        }
+        let (start, len) = (self.used * Batch::STRIDE, bytes.len());
+        self.storage[start..start + len].copy_from_slice(bytes);
+        self.received.push(Received { source, start, len, segment, is_truncated: false });
+        self.used += 1;
+        true
+    }
+
+    /// What was received, in this order.
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> {
+        self.received.iter().map(|received| Message {
+            source: received.source,
+            bytes: &self.storage[received.start..received.start + received.len],
+            segment: received.segment,
+            is_truncated: received.is_truncated,
+        })
+    }
+
+    /// How many datagrams the socket's queue had lost since it was opened, when the last of these
+    /// that was queued behind a loss was queued.
+    pub fn lost(&self) -> Option<u32> {
+        self.lost
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::new()
+    }
+}
+
+// SAFETY: its pointers lead to memory that it owns and that nobody else knows of.
+unsafe impl Send for Batch {}
+
+impl<'a> Message<'a> {
+    /// The datagrams that it was merged from, or itself: at least one, which may be empty.
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let len = self.segment.map_or(usize::MAX, |bytes| bytes.get().into());
+        let (first, rest) = self.bytes.split_at(len.min(self.bytes.len()));
+        iter::once(first).chain(rest.chunks(len))
+    }
+}
+
+/// A socket address as the kernel has it (ip(7), ipv6(7)).
+#[repr(align(4))]
+struct RawAddress([u8; RawAddress::LEN_MAX]);
+
+impl RawAddress {
+    const V4_LEN: usize = mem::size_of::<libc::sockaddr_in>();
+    const LEN_MAX: usize = mem::size_of::<libc::sockaddr_in6>();
+
+    /// The address, and how many bytes of it count.
+    fn encode(address: SocketAddr) -> (RawAddress, usize) {
+        let mut bytes = [0; RawAddress::LEN_MAX];
+        let (family, len) = match address {
+            SocketAddr::V4(address) => {
+                bytes[4..8].copy_from_slice(&address.ip().octets());
+                (libc::AF_INET, RawAddress::V4_LEN)
+            }
+            SocketAddr::V6(address) => {
+                bytes[8..24].copy_from_slice(&address.ip().octets());
+                bytes[24..28].copy_from_slice(&address.scope_id().to_ne_bytes());
+                (libc::AF_INET6, RawAddress::LEN_MAX)
+            }
+        };
+        bytes[..2].copy_from_slice(&(family as libc::sa_family_t).to_ne_bytes());
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        (RawAddress(bytes), len)
+    }
+
+    /// The IP address and the port in the first `len` bytes.
+    fn decode(&self, len: usize) -> Option<SocketAddr> {
+        let bytes = self.0.get(..len)?;
+        let family = libc::sa_family_t::from_ne_bytes(*bytes.first_chunk()?);
+        let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+        match family.into() {
+            libc::AF_INET => Some((*bytes.get(4..)?.first_chunk::<4>()?, port).into()),
+            libc::AF_INET6 => {
+                let ip = Ipv6Addr::from(*bytes.get(8..)?.first_chunk::<16>()?);
+                let scope = u32::from_ne_bytes(*bytes.get(24..)?.first_chunk()?);
+                Some(SocketAddrV6::new(ip, port, 0, scope).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Control messages (cmsg(3)).
+#[repr(align(8))]
+struct Control<const LEN: usize>([u8; LEN]);
+
+const CONTROL_HEADER: usize = mem::size_of::<libc::cmsghdr>();
+const CONTROL_ALIGN: usize = mem::size_of::<usize>();
+/// What one takes whose value has four bytes or fewer.
+const CONTROL_SPACE: usize = CONTROL_HEADER + CONTROL_ALIGN;
+
+fn encode_control<const LEN: usize>(
+    level: c_int,
+    kind: c_int,
+    value: [u8; LEN],
+) -> Control<CONTROL_SPACE> {
+    const { assert!(LEN <= CONTROL_ALIGN) };
+    let mut bytes = [0; CONTROL_SPACE];
+    let (header, rest) = bytes.split_at_mut(CONTROL_HEADER);
+    let (len, names) = header.split_at_mut(CONTROL_ALIGN);
+    len.copy_from_slice(&(CONTROL_HEADER + LEN).to_ne_bytes());
+    names[..4].copy_from_slice(&level.to_ne_bytes());
+    names[4..].copy_from_slice(&kind.to_ne_bytes());
+    rest[..LEN].copy_from_slice(&value);
+    Control(bytes)
+}
+
+/// The level and the kind of the first control message, and its value.
+fn next_control<'a>(rest: &mut &'a [u8]) -> Option<(c_int, c_int, &'a [u8])> {
+    let len = usize::from_ne_bytes(*rest.first_chunk()?);
+    let names = rest.get(CONTROL_ALIGN..)?;
+    let level = c_int::from_ne_bytes(*names.first_chunk()?);
+    let kind = c_int::from_ne_bytes(*names.get(4..)?.first_chunk()?);
+    let value = rest.get(CONTROL_HEADER..len)?;
+    *rest = rest.get(len.next_multiple_of(CONTROL_ALIGN)..).unwrap_or_default();
+    Some((level, kind, value))
+}
+
+/// Tells the kernel how much room there is: it has overwritten that with how much it used.
+fn make_ready(header: &mut libc::mmsghdr) {
+    header.msg_hdr.msg_namelen = RawAddress::LEN_MAX as libc::socklen_t;
+    header.msg_hdr.msg_controllen = (2 * CONTROL_SPACE) as _;
+    header.msg_hdr.msg_flags = 0;
+}
+
+fn empty_header() -> libc::mmsghdr {
+    // SAFETY: it consists of integers, and of pointers that may be null.
+    unsafe { mem::zeroed() }
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let len = mem::size_of_val(&value) as libc::socklen_t;
+    syscall!(setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len)).map(drop)
+}
+
+/// Calls until no signal interrupts it.
+fn uninterrupted(mut call: impl FnMut() -> c_int) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(n) => return Ok(n),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+}
