@@ -387,3 +387,404 @@ fn uninterrupted(mut call: impl FnMut() -> c_int) -> io::Result<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use socket2::{SockAddr, SockRef};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    fn socket(ip: IpAddr) -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn prepared(ip: IpAddr) -> (UdpSocket, SocketAddr) {
+        let (socket, address) = socket(ip);
+        prepare_datagram_socket(socket.as_fd(), 1 << 20);
+        (socket, address)
+    }
+
+    /// Receives as soon as there is something.
+    fn receive(batch: &mut Batch, socket: impl AsFd, max: usize) -> usize {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match batch.receive(socket.as_fd(), max) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < end, "nothing arrives");
+                    thread::yield_now();
+                }
+                received => return received.unwrap(),
+            }
+        }
+    }
+
+    fn assert_empty(batch: &mut Batch, socket: impl AsFd) {
+        let error = batch.receive(socket.as_fd(), Batch::LEN_MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(batch.messages().len(), 0);
+    }
+
+    /// Sends one message that consists of a header and a payload.
+    fn send(
+        socket: &UdpSocket,
+        to: Option<SocketAddr>,
+        bytes: &[u8],
+        segment: Option<u16>,
+    ) -> io::Result<()> {
+        let (header, payload) = bytes.split_at(bytes.len().min(10));
+        let parts = [IoSlice::new(header), IoSlice::new(payload)];
+        let segment = segment.and_then(NonZeroU16::new);
+        send_datagrams(socket.as_fd(), &[Outgoing { to, parts: &parts, segment }])
+            .map(|sent| assert_eq!(sent, 1))
+    }
+
+    fn bytes(seed: usize, len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 31 + seed * 7 + at / 251) as u8).collect()
+    }
+
+    fn assert_carries_whole(ip: IpAddr) {
+        let (receiver, to) = prepared(ip);
+        let mut batch = Batch::new();
+        for (seed, len) in [0, 1, 1472, 9000, 65_507, 1, 0].into_iter().enumerate() {
+            let (connected, by_connected) = socket(ip);
+            connected.connect(to).unwrap();
+            let (other, by_other) = socket(ip);
+            let sent = bytes(seed, len);
+            for (sender, to, source) in
+                [(&connected, None, by_connected), (&other, Some(to), by_other)]
+            {
+                send(sender, to, &sent, None).unwrap();
+                assert_eq!(receive(&mut batch, &receiver, Batch::LEN_MAX), 1);
+                let message = batch.messages().next().unwrap();
+                assert!(message.bytes == sent, "{len} bytes are others");
+                assert_eq!((message.source, message.segment), (source, None));
+                assert!(!message.is_truncated);
+                assert_eq!(message.datagrams().collect::<Vec<_>>(), [&sent[..]]);
+            }
+        }
+        assert_empty(&mut batch, &receiver);
+    }
+
+    #[test]
+    fn datagrams_of_all_sizes_arrive_whole_and_say_whose_they_are() {
+        assert_carries_whole(V4);
+    }
+
+    #[test]
+    #[ignore = "needs IPv6: tests/run"]
+    fn datagrams_of_v6_arrive_whole_and_say_whose_they_are() {
+        assert_carries_whole(V6);
+    }
+
+    #[test]
+    fn one_call_sends_64_messages_and_one_receives_as_many() {
+        let (receiver, to) = prepared(V4);
+        let (sender, source) = socket(V4);
+        let numbers: Vec<[u8; 2]> = (0..100_u16).map(u16::to_ne_bytes).collect();
+        let parts: Vec<_> = numbers.iter().map(|number| [IoSlice::new(number)]).collect();
+        let messages: Vec<_> =
+            parts.iter().map(|parts| Outgoing { to: Some(to), parts, segment: None }).collect();
+        let mut batch = Batch::new();
+        let mut lens = Vec::new();
+        let end = Instant::now() + PATIENCE;
+        // Unless the kernel has not delivered all of them yet.
+        while lens != [64, 36] {
+            assert!(Instant::now() < end, "the calls receive {lens:?}");
+            assert_eq!(send_datagrams(sender.as_fd(), &messages).unwrap(), 64);
+            assert_eq!(send_datagrams(sender.as_fd(), &messages[64..]).unwrap(), 36);
+            lens.clear();
+            let mut expected = numbers.iter();
+            while expected.len() > 0 {
+                lens.push(receive(&mut batch, &receiver, usize::MAX));
+                for message in batch.messages() {
+                    assert_eq!(message.source, source);
+                    assert_eq!(message.bytes, expected.next().unwrap());
+                }
+            }
+        }
+        assert_empty(&mut batch, &receiver);
+    }
+
+    #[test]
+    fn nothing_to_send_is_nothing_sent() {
+        let (sender, _) = socket(V4);
+        assert_eq!(send_datagrams(sender.as_fd(), &[]).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_stays_and_what_was_held_is_forgotten() {
+        let (receiver, to) = prepared(V4);
+        let (sender, _) = socket(V4);
+        for number in 0..40 {
+            send(&sender, Some(to), &[number], None).unwrap();
+        }
+        let mut batch = Batch::new();
+        let mut expected = 0..40;
+        for max in (0..=3).cycle() {
+            if expected.is_empty() {
+                break;
+            }
+            let n = receive(&mut batch, &receiver, max);
+            assert!((1..=max.max(1)).contains(&n), "{n} of {max}");
+            assert_eq!(batch.messages().len(), n);
+            for message in batch.messages() {
+                assert_eq!(message.bytes, [expected.next().unwrap()]);
+            }
+        }
+        assert_empty(&mut batch, &receiver);
+    }
+
+    fn assert_merged_and_split(ip: IpAddr) {
+        let (receiver, to) = prepared(ip);
+        let (plain, to_plain) = socket(ip);
+        let (sender, source) = socket(ip);
+        let mut batch = Batch::new();
+        for (segment, len) in [(1200, 11 * 1200 + 700), (100, 6400), (1, 64), (9000, 65_000)] {
+            let sent = bytes(len, len);
+            let datagrams: Vec<_> = sent.chunks(segment.into()).collect();
+
+            send(&sender, Some(to), &sent, Some(segment)).unwrap();
+            assert_eq!(receive(&mut batch, &receiver, Batch::LEN_MAX), 1);
+            let message = batch.messages().next().unwrap();
+            assert_eq!((message.source, message.segment), (source, NonZeroU16::new(segment)));
+            assert!(!message.is_truncated);
+            assert!(message.datagrams().eq(datagrams.iter().copied()), "{len} by {segment}");
+
+            send(&sender, Some(to_plain), &sent, Some(segment)).unwrap();
+            let mut expected = datagrams.into_iter();
+            while expected.len() > 0 {
+                receive(&mut batch, &plain, Batch::LEN_MAX);
+                for message in batch.messages() {
+                    assert_eq!((message.source, message.segment), (source, None));
+                    assert!(Some(message.bytes) == expected.next(), "{len} by {segment}");
+                }
+            }
+        }
+        assert_empty(&mut batch, &receiver);
+        assert_empty(&mut batch, &plain);
+    }
+
+    #[test]
+    fn a_run_arrives_merged_where_that_is_wanted_and_datagram_by_datagram_elsewhere() {
+        assert_merged_and_split(V4);
+    }
+
+    #[test]
+    #[ignore = "needs IPv6: tests/run"]
+    fn a_run_of_v6_arrives_merged_where_that_is_wanted_and_datagram_by_datagram_elsewhere() {
+        assert_merged_and_split(V6);
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_fails_alone() {
+        let (receiver, to) = prepared(V4);
+        let (sender, _) = socket(V4);
+        let error = send(&sender, Some(to), &[0; 65_508], None).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        send(&sender, Some(to), b"short", None).unwrap();
+        let mut batch = Batch::new();
+        receive(&mut batch, &receiver, Batch::LEN_MAX);
+        assert_eq!(batch.messages().next().unwrap().bytes, b"short");
+    }
+
+    #[test]
+    fn what_did_not_fit_is_told() {
+        let (receiver, to) = prepared(V4);
+        let (sender, _) = socket(V4);
+        let mut batch = Batch::new();
+
+        batch.entries[0].buffer.iov_len = 4;
+        send(&sender, Some(to), b"four and more", None).unwrap();
+        receive(&mut batch, &receiver, 1);
+        let message = batch.messages().next().unwrap();
+        assert_eq!((message.bytes, message.is_truncated), (&b"four"[..], true));
+
+        let mut batch = Batch::new();
+        batch.headers[0].msg_hdr.msg_controllen = 0;
+        send(&sender, Some(to), b"a run of these", Some(2)).unwrap();
+        receive(&mut batch, &receiver, 1);
+        let message = batch.messages().next().unwrap();
+        assert_eq!((message.segment, message.is_truncated), (None, true));
+
+        // The kernel had shortened that; it is as long as ever for the next.
+        send(&sender, Some(to), b"a run of these", Some(2)).unwrap();
+        receive(&mut batch, &receiver, 1);
+        let message = batch.messages().next().unwrap();
+        assert_eq!((message.segment, message.is_truncated), (NonZeroU16::new(2), false));
+    }
+
+    #[test]
+    fn an_overflowing_queue_tells_what_it_has_lost_to_those_behind() {
+        let (receiver, to) = socket(V4);
+        prepare_datagram_socket(receiver.as_fd(), 0);
+        let (sender, _) = socket(V4);
+        let mut numbers = 0_u32..;
+        let mut send_next = || {
+            let mut bytes = [0; 1000];
+            bytes[..4].copy_from_slice(&numbers.next().unwrap().to_ne_bytes());
+            send(&sender, Some(to), &bytes, None).unwrap();
+        };
+        (0..100).for_each(|_| send_next());
+
+        let mut batch = Batch::new();
+        let (mut received, mut lost) = (0, 0);
+        let end = Instant::now() + PATIENCE;
+        while lost == 0 {
+            assert!(Instant::now() < end, "nothing is lost, or nobody tells");
+            send_next();
+            while batch.receive(receiver.as_fd(), 1).is_ok() {
+                let message = batch.messages().next().unwrap();
+                let number = u32::from_ne_bytes(*message.bytes.first_chunk().unwrap());
+                lost = batch.lost().unwrap_or(0);
+                assert_eq!(received + lost, number);
+                received += 1;
+            }
+        }
+        batch.clear();
+        assert_eq!(batch.lost(), None);
+    }
+
+    #[test]
+    fn a_queue_gets_the_room_it_is_to_have_or_as_much_as_there_may_be() {
+        let (socket, _) = socket(V4);
+        let room = || SockRef::from(&socket).recv_buffer_size().unwrap();
+        prepare_datagram_socket(socket.as_fd(), 64 * 1024);
+        let usual = room();
+        // The kernel counts its own overhead, too.
+        assert_eq!(usual, 2 * 64 * 1024);
+        prepare_datagram_socket(socket.as_fd(), usize::MAX);
+        assert!(room() > usual);
+    }
+
+    #[test]
+    fn who_has_no_ip_address_is_left_out() {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.send(b"nameless").unwrap();
+        near.send(b"nameless").unwrap();
+        let mut batch = Batch::new();
+        assert_empty(&mut batch, &far);
+    }
+
+    #[test]
+    fn a_batch_that_has_moved_receives_as_before() {
+        let (receiver, to) = prepared(V4);
+        let (sender, source) = socket(V4);
+        let mut batches = vec![Batch::new()];
+        let mut batch = Box::new(batches.pop().unwrap());
+        send(&sender, Some(to), b"moved", None).unwrap();
+        let batch = thread::spawn(move || {
+            receive(&mut batch, &receiver, 1);
+            batch
+        });
+        let batch = batch.join().unwrap();
+        let message = batch.messages().next().unwrap();
+        assert_eq!((message.source, message.bytes), (source, &b"moved"[..]));
+    }
+
+    #[test]
+    fn what_is_put_is_as_if_it_had_been_received() {
+        let (receiver, to) = prepared(V4);
+        let (sender, source) = socket(V4);
+        let (mut real, mut model) = (Batch::new(), Batch::new());
+        for (sent, segment) in [(&b""[..], None), (b"one", None), (b"three of them", Some(5))] {
+            send(&sender, Some(to), sent, segment).unwrap();
+            receive(&mut real, &receiver, 1);
+            model.clear();
+            assert!(model.put(source, sent, segment.and_then(NonZeroU16::new)));
+            assert!(real.messages().eq(model.messages()), "{sent:?}");
+            assert_eq!(real.lost(), model.lost());
+        }
+        // The kernel finds it as it was.
+        send(&sender, Some(to), b"received after all", None).unwrap();
+        receive(&mut model, &receiver, Batch::LEN_MAX);
+        assert!(model.messages().map(|message| message.bytes).eq([b"received after all"]));
+    }
+
+    #[test]
+    fn what_could_not_be_received_cannot_be_put() {
+        let (_, source) = socket(V4);
+        let mut batch = Batch::new();
+        assert!(!batch.put(source, &[0; 65_536], None));
+        for number in 0..Batch::LEN_MAX {
+            assert!(batch.put(source, &bytes(number, 65_535), None));
+        }
+        assert!(!batch.put(source, b"", None));
+        assert_eq!(batch.messages().len(), Batch::LEN_MAX);
+        for (number, message) in batch.messages().enumerate() {
+            assert!(message.bytes == bytes(number, 65_535), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_at_least_one_datagram() {
+        let datagrams = |bytes: &'static [u8], segment| {
+            let source = SocketAddr::from((V4, 1));
+            let segment = NonZeroU16::new(segment);
+            let message = Message { source, bytes, segment, is_truncated: false };
+            message.datagrams().collect::<Vec<_>>()
+        };
+        assert_eq!(datagrams(b"", 0), [b""]);
+        assert_eq!(datagrams(b"", 3), [b""]);
+        assert_eq!(datagrams(b"abcdef", 0), [b"abcdef"]);
+        assert_eq!(datagrams(b"abcdef", 9), [b"abcdef"]);
+        assert_eq!(datagrams(b"abcdef", 3), [b"abc", b"def"]);
+        assert_eq!(datagrams(b"abcdef", 4), [&b"abcd"[..], b"ef"]);
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_c_library() {
+        let addresses = [
+            "192.0.2.1:53".parse().unwrap(),
+            "[2001:db8::1]:65535".parse().unwrap(),
+            SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, 7).into(),
+        ];
+        for address in addresses {
+            let (raw, len) = RawAddress::encode(address);
+            let expected = SockAddr::from(address);
+            assert_eq!(len, expected.len() as usize);
+            // SAFETY: as many bytes of it are written.
+            let expected = unsafe { std::slice::from_raw_parts(expected.as_ptr().cast(), len) };
+            assert_eq!(&raw.0[..len], expected);
+            assert_eq!(raw.decode(len), Some(address));
+            for short in 0..8 {
+                assert_eq!(raw.decode(short), None, "{address} in {short} bytes");
+            }
+        }
+        for (family, len) in [(libc::AF_UNIX, 28), (libc::AF_INET, 29), (libc::AF_INET6, 27)] {
+            let mut raw = RawAddress([0; RawAddress::LEN_MAX]);
+            raw.0[..2].copy_from_slice(&(family as libc::sa_family_t).to_ne_bytes());
+            assert_eq!(raw.decode(len), None, "{family}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_is_no_control_message() {
+        let control = encode_control(libc::SOL_UDP, libc::UDP_GRO, 1200_u32.to_ne_bytes());
+        let whole = [&control.0[..], &control.0].concat();
+        let value = 1200_u32.to_ne_bytes();
+        let mut rest = &whole[..];
+        for _ in 0..2 {
+            let expected = (libc::SOL_UDP, libc::UDP_GRO, &value[..]);
+            assert_eq!(next_control(&mut rest), Some(expected));
+        }
+        assert_eq!(next_control(&mut rest), None);
+        for len in 0..CONTROL_HEADER + 4 {
+            assert_eq!(next_control(&mut &whole[..len]), None, "{len}");
+        }
+        for bytes in [[0; 48], [0xff; 48]] {
+            assert_eq!(next_control(&mut &bytes[..]), None);
+        }
+    }
+}
