@@ -1,24 +1,30 @@
-//! The facts of the running kernel that the relay and the simulation's model of TCP hang on.
+//! The facts of the running kernel that the relay, what carries datagrams and the simulation's
+//! model of TCP hang on.
 //!
-//! Each test makes two real sockets over loopback, brings one of them into the state in question,
-//! and says what its calls return. Where one fails, the kernel differs from what the design
-//! assumes: the relay is to be changed, and then the model in `simulation/`.
+//! Each test makes real sockets over loopback, brings one of them into the state in question, and
+//! says what its calls return. Where one fails, the kernel differs from what the design assumes:
+//! what uses it is to be changed, and then the model in `simulation/`.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{self, Shutdown};
-use std::os::fd::AsFd;
+mod support;
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, UdpSocket};
+use std::num::NonZeroU16;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use ringsocks::config::RelayMode;
 use ringsocks::relay::{
     Buffers, Endpoint, Flow, Lane, Pumped, Readiness, Received, Sent, Socket, Work, pump,
 };
-use ringsocks::sys;
+use ringsocks::sys::{self, Batch, Outgoing};
 use socket2::SockRef;
+use support::PATIENCE;
+use support::netns::Netns;
 
-const PATIENCE: Duration = Duration::from_secs(10);
 const DATA: &[u8] = b"what came before";
 
 /// Our end of a connection, watched as a reactor watches it, and the peer's.
@@ -422,4 +428,307 @@ fn the_endpoint_takes_a_reset_after_both_fins_for_an_end() {
     assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Bytes(DATA.len()));
     assert_eq!(endpoint.recv(&mut [0; 4096]), Received::End);
     assert!(!endpoint.is_reset());
+}
+
+/// A UDP socket, and the address it is bound to.
+fn datagram_socket(ip: impl Into<IpAddr>) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind((ip.into(), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// A UDP socket that the kernel refuses everybody's datagrams for: it is connected to itself.
+fn refusing_socket(ip: impl Into<IpAddr>) -> (UdpSocket, SocketAddr) {
+    let (socket, address) = datagram_socket(ip);
+    socket.connect(address).unwrap();
+    (socket, address)
+}
+
+/// What arrives next.
+fn next_datagram(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut bytes = vec![0; 65_535];
+    let (len, source) = socket.recv_from(&mut bytes).unwrap();
+    bytes.truncate(len);
+    (bytes, source)
+}
+
+fn assert_nothing_queued(socket: &UdpSocket) {
+    socket.set_nonblocking(true).unwrap();
+    assert_eq!(socket.recv_from(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    socket.set_nonblocking(false).unwrap();
+}
+
+/// Waits until the kernel has an error for a socket; it stays there.
+fn until_refused(socket: &UdpSocket) {
+    let mut poll = Poll::new().unwrap();
+    poll.registry()
+        .register(&mut SourceFd(&socket.as_raw_fd()), Token(0), Interest::WRITABLE)
+        .unwrap();
+    let end = Instant::now() + PATIENCE;
+    let mut events = Events::with_capacity(8);
+    while !events.iter().any(|event| event.is_error()) {
+        assert!(Instant::now() < end, "no refusal arrives");
+        match poll.poll(&mut events, Some(Duration::from_millis(100))) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            polled => polled.unwrap(),
+        }
+    }
+}
+
+/// Sends one message, to be cut into segments.
+fn send_run(socket: &UdpSocket, to: SocketAddr, len: usize, segment: u16) -> io::Result<usize> {
+    let bytes = vec![7; len];
+    let segment = NonZeroU16::new(segment);
+    let parts = [IoSlice::new(&bytes)];
+    sys::send_datagrams(socket.as_fd(), &[Outgoing { to: Some(to), parts: &parts, segment }])
+}
+
+fn errno<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+fn connected_to_port_0_hears_from_that_address_alone(ip: impl Into<IpAddr>, other: IpAddr) {
+    let ip = ip.into();
+    let (socket, address) = datagram_socket(ip);
+    socket.connect((ip, 0)).unwrap();
+    let (stranger, _) = datagram_socket(other);
+    for _ in 0..3 {
+        stranger.send_to(b"stranger", address).unwrap();
+        let (one, source) = datagram_socket(ip);
+        one.send_to(b"one of it", address).unwrap();
+        assert_eq!(next_datagram(&socket), (b"one of it".to_vec(), source));
+    }
+    assert_nothing_queued(&socket);
+}
+
+#[test]
+fn a_udp_socket_connected_to_port_0_hears_from_that_address_alone() {
+    let other = Ipv4Addr::new(127, 0, 0, 2).into();
+    connected_to_port_0_hears_from_that_address_alone(Ipv4Addr::LOCALHOST, other);
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_udp_socket_of_v6_connected_to_port_0_hears_from_that_address_alone() {
+    let netns = Netns::new();
+    netns.add_address("fd00::2/128", "lo");
+    let other = "fd00::2".parse().unwrap();
+    netns.enter(|| connected_to_port_0_hears_from_that_address_alone(Ipv6Addr::LOCALHOST, other));
+}
+
+fn connecting_anew_keeps_the_local_port(ip: impl Into<IpAddr>) {
+    let ip = ip.into();
+    let (socket, address) = datagram_socket(ip);
+    let (peer, at) = datagram_socket(ip);
+    for remote in [(ip, 0).into(), at, (ip, 0).into(), at] {
+        socket.connect(remote).unwrap();
+        assert_eq!(socket.local_addr().unwrap(), address, "connected to {remote}");
+        peer.send_to(b"still here", address).unwrap();
+        assert_eq!(next_datagram(&socket), (b"still here".to_vec(), at));
+    }
+}
+
+#[test]
+fn a_udp_socket_that_is_connected_anew_keeps_its_local_port() {
+    connecting_anew_keeps_the_local_port(Ipv4Addr::LOCALHOST);
+}
+
+#[test]
+#[ignore = "needs IPv6: tests/run"]
+fn a_udp_socket_of_v6_that_is_connected_anew_keeps_its_local_port() {
+    connecting_anew_keeps_the_local_port(Ipv6Addr::LOCALHOST);
+}
+
+#[test]
+fn datagrams_of_strangers_from_before_a_connect_are_delivered_after_it() {
+    let (socket, address) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (elsewhere, stranger) = datagram_socket([127, 0, 0, 2]);
+    elsewhere.send_to(b"of another address", address).unwrap();
+    socket.peek(&mut [0; 1]).unwrap();
+    socket.connect((at.ip(), 0)).unwrap();
+    assert_eq!(next_datagram(&socket), (b"of another address".to_vec(), stranger));
+
+    let (other, other_port) = datagram_socket(Ipv4Addr::LOCALHOST);
+    other.send_to(b"of another port", address).unwrap();
+    socket.peek(&mut [0; 1]).unwrap();
+    socket.connect(at).unwrap();
+    assert_eq!(next_datagram(&socket), (b"of another port".to_vec(), other_port));
+
+    other.send_to(b"too late", address).unwrap();
+    peer.send_to(b"of the peer", address).unwrap();
+    assert_eq!(next_datagram(&socket), (b"of the peer".to_vec(), at));
+}
+
+#[test]
+fn a_datagram_without_a_port_is_sent_to_port_0_and_its_refusal_fails_the_next() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (_peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    socket.connect((at.ip(), 0)).unwrap();
+    socket.send(b"to port 0").unwrap();
+    until_refused(&socket);
+    assert_eq!(errno(socket.send_to(b"healthy", at)), Some(libc::ECONNREFUSED));
+    socket.send_to(b"healthy", at).unwrap();
+    assert_eq!(errno(socket.send_to(b"to port 0", (at.ip(), 0))), Some(libc::EINVAL));
+}
+
+#[test]
+fn a_refusal_is_returned_instead_of_sending_and_once() {
+    let (socket, address) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (_refusing, closed) = refusing_socket(Ipv4Addr::LOCALHOST);
+    socket.connect(closed).unwrap();
+    let [first, second] = [&b"first"[..], b"second"].map(|bytes| [IoSlice::new(bytes)]);
+    let both = [&first, &second].map(|parts| Outgoing { to: Some(at), parts, segment: None });
+    for _ in 0..2 {
+        socket.send(b"refused").unwrap();
+        until_refused(&socket);
+        assert_eq!(errno(socket.send_to(b"not sent", at)), Some(libc::ECONNREFUSED));
+        socket.send_to(b"sent", at).unwrap();
+        assert_eq!(next_datagram(&peer), (b"sent".to_vec(), address));
+
+        socket.send(b"refused").unwrap();
+        until_refused(&socket);
+        let sent = sys::send_datagrams(socket.as_fd(), &both);
+        assert_eq!(errno(sent), Some(libc::ECONNREFUSED));
+        assert_eq!(sys::send_datagrams(socket.as_fd(), &both).unwrap(), 2);
+        assert_eq!(next_datagram(&peer), (b"first".to_vec(), address));
+        assert_eq!(next_datagram(&peer), (b"second".to_vec(), address));
+    }
+}
+
+#[test]
+fn a_refusal_is_received_before_what_is_queued() {
+    let (socket, address) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    socket.connect(at).unwrap();
+    peer.send_to(b"queued", address).unwrap();
+    socket.peek(&mut [0; 1]).unwrap();
+    peer.connect(at).unwrap();
+    socket.send(b"refused").unwrap();
+    until_refused(&socket);
+    let mut batch = Batch::new();
+    let received = batch.receive(socket.as_fd(), Batch::LEN_MAX);
+    assert_eq!(errno(received), Some(libc::ECONNREFUSED));
+    assert_eq!(batch.receive(socket.as_fd(), Batch::LEN_MAX).unwrap(), 1);
+    assert_eq!(batch.messages().next().unwrap().bytes, b"queued");
+}
+
+#[test]
+fn a_udp_socket_that_is_not_connected_hears_of_no_refusal() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (connected, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (_refusing, closed) = refusing_socket(Ipv4Addr::LOCALHOST);
+    connected.connect(closed).unwrap();
+    for _ in 0..3 {
+        socket.send_to(b"refused", closed).unwrap();
+        connected.send(b"refused").unwrap();
+        // What is refused later is heard of later.
+        until_refused(&connected);
+        assert_eq!(errno(connected.send(b"not sent")), Some(libc::ECONNREFUSED));
+        assert!(socket.take_error().unwrap().is_none());
+    }
+}
+
+#[test]
+fn sendmmsg_counts_what_it_sent_before_a_failure_and_does_not_tell_it() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let too_long = vec![0; 65_508];
+    let parts = [&b"first"[..], &too_long, b"last"].map(|bytes| [IoSlice::new(bytes)]);
+    let messages = parts.each_ref().map(|parts| Outgoing { to: Some(at), parts, segment: None });
+    let send_from = |index| sys::send_datagrams(socket.as_fd(), &messages[index..]);
+    assert_eq!(send_from(0).unwrap(), 1);
+    assert!(socket.take_error().unwrap().is_none());
+    assert_eq!(errno(send_from(1)), Some(libc::EMSGSIZE));
+    assert_eq!(send_from(2).unwrap(), 1);
+    assert_eq!(next_datagram(&peer).0, b"first");
+    assert_eq!(next_datagram(&peer).0, b"last");
+}
+
+#[test]
+fn a_run_has_64_datagrams_and_as_many_bytes_as_one_may_have() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    assert_eq!(send_run(&socket, at, 64, 1).unwrap(), 1);
+    for _ in 0..64 {
+        assert_eq!(next_datagram(&peer).0.len(), 1);
+    }
+    // Newer kernels send 128.
+    assert_eq!(errno(send_run(&socket, at, 129, 1)), Some(libc::EINVAL));
+    assert_eq!(send_run(&socket, at, 65_507, 1472).unwrap(), 1);
+    assert_eq!(errno(send_run(&socket, at, 65_508, 1472)), Some(libc::EMSGSIZE));
+    let lens: Vec<_> = (0..45).map(|_| next_datagram(&peer).0.len()).collect();
+    assert!(lens[..44].iter().all(|len| *len == 1472) && lens[44] == 65_507 - 44 * 1472);
+    assert_nothing_queued(&peer);
+}
+
+#[test]
+fn a_message_no_longer_than_its_segments_is_one_datagram() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    sys::prepare_datagram_socket(peer.as_fd(), 1 << 20);
+    let mut batch = Batch::new();
+    for len in [0, 1, 1000] {
+        assert_eq!(send_run(&socket, at, len, 1000).unwrap(), 1);
+        peer.peek(&mut [0; 1]).unwrap();
+        assert_eq!(batch.receive(peer.as_fd(), Batch::LEN_MAX).unwrap(), 1);
+        let message = batch.messages().next().unwrap();
+        assert_eq!((message.bytes.len(), message.segment), (len, None));
+    }
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn segments_beyond_the_mtu_are_emsgsize_and_such_datagrams_are_not() {
+    let netns = Netns::new();
+    netns.run("ip link set lo mtu 1500");
+    netns.enter(|| {
+        for (ip, most) in
+            [(IpAddr::from(Ipv4Addr::LOCALHOST), 1472), (Ipv6Addr::LOCALHOST.into(), 1452)]
+        {
+            let (socket, _) = datagram_socket(ip);
+            let (peer, at) = datagram_socket(ip);
+            assert_eq!(send_run(&socket, at, 5000, most).unwrap(), 1);
+            let too_long = most + 1;
+            assert_eq!(errno(send_run(&socket, at, 5000, too_long)), Some(libc::EMSGSIZE));
+            socket.send_to(&vec![7; too_long.into()], at).unwrap();
+            let lens = [(); 5].map(|()| next_datagram(&peer).0.len());
+            let [most, too_long] = [most, too_long].map(usize::from);
+            assert_eq!(lens, [most, most, most, 5000 - 3 * most, too_long]);
+            assert_nothing_queued(&peer);
+        }
+    });
+}
+
+#[test]
+fn of_a_merged_run_a_small_buffer_gets_the_front_and_the_rest_is_lost() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    sys::prepare_datagram_socket(peer.as_fd(), 1 << 20);
+    assert_eq!(send_run(&socket, at, 10 * 1200, 1200).unwrap(), 1);
+    socket.send_to(b"behind it", at).unwrap();
+    assert_eq!(peer.recv(&mut [0; 2048]).unwrap(), 2048);
+    assert_eq!(next_datagram(&peer).0, b"behind it");
+}
+
+#[test]
+#[ignore = "needs root: tests/run"]
+fn a_link_local_source_comes_with_its_interface() {
+    let netns = Netns::new();
+    netns.add_address("fe80::1/64", "lo");
+    netns.enter(|| {
+        let index = sys::interface_index("lo").unwrap();
+        let ip = "fe80::1".parse().unwrap();
+        let socket = UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, index)).unwrap();
+        let at = socket.local_addr().unwrap();
+        socket.send_to(b"to itself", at).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.peek(&mut [0; 1]).unwrap();
+        let mut batch = Batch::new();
+        assert_eq!(batch.receive(socket.as_fd(), Batch::LEN_MAX).unwrap(), 1);
+        let message = batch.messages().next().unwrap();
+        assert_eq!(message.source, SocketAddrV6::new(ip, at.port(), 0, index).into());
+    });
 }
