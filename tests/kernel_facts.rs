@@ -714,6 +714,31 @@ fn of_a_merged_run_a_small_buffer_gets_the_front_and_the_rest_is_lost() {
 }
 
 #[test]
+fn a_run_that_is_lost_before_it_is_split_counts_once() {
+    let (socket, _) = datagram_socket(Ipv4Addr::LOCALHOST);
+    let (peer, at) = datagram_socket(Ipv4Addr::LOCALHOST);
+    sys::prepare_datagram_socket(peer.as_fd(), 0);
+    (0..20).for_each(|_| assert_eq!(send_run(&socket, at, 1000, 100).unwrap(), 1));
+    let mut batch = Batch::new();
+    let (mut sent, mut received, mut lost) = (20, 0, None);
+    let end = Instant::now() + PATIENCE;
+    while lost.is_none() {
+        assert!(Instant::now() < end, "nothing is lost, or nobody tells");
+        // Each is told what was lost of those before it.
+        while lost.is_none() && batch.receive(peer.as_fd(), 1).is_ok() {
+            lost = batch.lost();
+            received += 1;
+        }
+        if lost.is_none() {
+            assert_eq!(send_run(&socket, at, 1000, 100).unwrap(), 1);
+            sent += 1;
+        }
+    }
+    let lost = lost.unwrap();
+    assert!(lost > 0 && lost + received <= sent, "{lost} and {received} of {sent}");
+}
+
+#[test]
 #[ignore = "needs root: tests/run"]
 fn a_link_local_source_comes_with_its_interface() {
     let netns = Netns::new();

@@ -253,8 +253,8 @@ impl Batch {
         })
     }
 
-    /// How many datagrams the socket's queue had lost since it was opened, when the last of these
-    /// that was queued behind a loss was queued.
+    /// How many messages the socket's queue has lost since it was opened, if one of these was queued
+    /// behind a loss. Merged datagrams that were lost together count as one.
     pub fn lost(&self) -> Option<u32> {
         self.lost
     }
@@ -546,6 +546,19 @@ mod tests {
         assert_empty(&mut batch, &receiver);
     }
 
+    #[test]
+    #[ignore = "needs IPv6: tests/run"]
+    fn one_batch_is_for_sockets_of_both_families() {
+        let mut batch = Batch::new();
+        for ip in [V4, V6, V4, V6] {
+            let (receiver, to) = prepared(ip);
+            let (sender, source) = socket(ip);
+            send(&sender, Some(to), b"of either", None).unwrap();
+            receive(&mut batch, &receiver, Batch::LEN_MAX);
+            assert!(batch.messages().map(|message| message.source).eq([source]));
+        }
+    }
+
     fn assert_merged_and_split(ip: IpAddr) {
         let (receiver, to) = prepared(ip);
         let (plain, to_plain) = socket(ip);
@@ -597,6 +610,37 @@ mod tests {
         let mut batch = Batch::new();
         receive(&mut batch, &receiver, Batch::LEN_MAX);
         assert_eq!(batch.messages().next().unwrap().bytes, b"short");
+    }
+
+    #[test]
+    fn every_entry_is_as_good_as_new_when_it_is_used_again() {
+        let (receiver, to) = prepared(V4);
+        let (sender, _) = socket(V4);
+        let mut batch = Batch::new();
+        let end = Instant::now() + PATIENCE;
+        let mut most = 0;
+        // Unless the kernel has not delivered all of them yet.
+        while most < 20 {
+            assert!(Instant::now() < end, "{most} at once");
+            // Of which nothing is told, so that the kernel leaves no room to tell anything.
+            (0..20).for_each(|_| send(&sender, Some(to), b"one", None).unwrap());
+            let mut left = 20;
+            while left > 0 {
+                left -= receive(&mut batch, &receiver, Batch::LEN_MAX);
+            }
+            (0..20).for_each(|_| send(&sender, Some(to), b"three of them", Some(5)).unwrap());
+            let mut left = 20;
+            while left > 0 {
+                let n = receive(&mut batch, &receiver, Batch::LEN_MAX);
+                (left, most) = (left - n, most.max(n));
+                for message in batch.messages() {
+                    assert_eq!(
+                        (message.segment, message.is_truncated),
+                        (NonZeroU16::new(5), false)
+                    );
+                }
+            }
+        }
     }
 
     #[test]
@@ -652,6 +696,13 @@ mod tests {
                 received += 1;
             }
         }
+
+        // There is room to tell everything at once.
+        send(&sender, Some(to), b"a run of these", Some(2)).unwrap();
+        receive(&mut batch, &receiver, 1);
+        let message = batch.messages().next().unwrap();
+        assert_eq!((message.segment, message.is_truncated), (NonZeroU16::new(2), false));
+        assert_eq!(batch.lost(), Some(lost));
         batch.clear();
         assert_eq!(batch.lost(), None);
     }
