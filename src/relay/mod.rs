@@ -8,6 +8,7 @@
 //! Urgent data is not relayed: its byte is dropped, the stream goes on (SO_OOBINLINE is off).
 
 mod buffers;
+mod datagrams;
 mod endpoint;
 mod lane;
 mod pipe;
@@ -16,6 +17,9 @@ mod ring;
 mod scripted;
 
 pub use buffers::{Buffers, INBOX_BYTES, RING_BYTES};
+pub use datagrams::{
+    DatagramEndpoint, DatagramSocket, PARCELS_MAX, Parcel, Parcels, Posted, Segmentation,
+};
 pub use endpoint::{Endpoint, Readiness, Received, Sent, Socket, Unspliceable};
 pub use lane::{Flow, Lane, Pumped, Work, pump};
 pub use pipe::{PIPE_BYTES, Pipe};
