@@ -15,7 +15,8 @@
 //! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`, for who wants it; later password hashes, PAM and GSSAPI |
 //!
 //! Reactors share [`session::Terms`] (read only), one count of open sessions whose releases ring the
-//! [`policy::Bell`] of a reactor that waits for one, and the counts of [`policy::ClientLimits`].
+//! [`policy::Bell`] of a reactor that waits for one, the counts of [`policy::ClientLimits`], and the
+//! [`policy::Ports`] that are ours.
 //! Letters reach them by [`reactor::Mailbox`], the cold path.
 //!
 //! # Layers
@@ -25,13 +26,13 @@
 //! | layer | what is in it | what will find its room here |
 //! |---|---|---|
 //! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread, reload |
-//! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets, the resolver's sockets | UDP batches |
-//! | [`session`] | one client's states and deadlines: negotiation, connecting, relaying, closing | bind, associate, upstream proxies |
+//! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets, the resolver's sockets | |
+//! | [`session`] | one client's states and deadlines: negotiation, connecting, accepting, relaying, [associations](session::associate), closing | upstream proxies |
 //! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · sealing |
 //! | [`dns`] | questions ⇄ answers: no socket, no clock | |
 //! | [`proto`] | bytes ⇄ values: no socket, no clock | |
 //! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] · [`timers`] | what everyone may name | |
-//! | [`sys`] | system calls: the only `unsafe` | recvmmsg |
+//! | [`sys`] | system calls: the only `unsafe` | |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulators drive the same
 //! [`session::Session`] (`tests/simulation`) and the same [`dns::Resolver`] (`tests/resolver`) as the
@@ -57,6 +58,19 @@
 //!    that side is reset.
 //! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter, one [`access::Record`].
 //!
+//! # A datagram's way
+//!
+//! 1. An association has one socket for its client, at the address the client found us at, and one
+//!    for each family of targets, whoever they are. All of them are the reactor's, registered once.
+//! 2. The reactor's one [`sys::Batch`] receives what is there, up to 64 messages a turn, each of
+//!    which may be a run of datagrams that the kernel has merged (UDP_GRO).
+//! 3. Up: who sent it, its header, fragments until they are whole, its name until it has an address,
+//!    the gate. Down: whom the client has contacted, and a header before the data.
+//! 4. What is left are [`relay::Parcel`]s, which point into the batch. Those of one length to one peer
+//!    go as one message (UDP_SEGMENT), all of them by one call. A payload is never copied, but for a
+//!    fragment or one that waits for a name.
+//! 5. What cannot go on is dropped and counted by its [`metrics::DropReason`]; it ends nothing.
+//!
 //! # States of a session
 //!
 //! A session is in one state, which owns its data and has one deadline that ends it.
@@ -66,9 +80,9 @@
 //! | `Greeting`, `Authenticating`, `Requesting` | `timeout.handshake`, one for all three | closed |
 //! | `Resolving` | `timeout.resolve` | REP 04 |
 //! | `Connecting`: more addresses may still come | `timeout.connect` | REP 06 |
-//! | `Accepting` (BIND, later) | | |
+//! | `Accepting` (BIND): the peer may still come | `bind.timeout` | REP 06 |
 //! | `Relaying` | `timeout.idle`, or `timeout.half_closed` once one direction has ended | reset |
-//! | `Associated` (UDP, later) | | |
+//! | `Associated` (UDP ASSOCIATE) | `udp.idle` | reset |
 //! | `Severing`: a reset follows the bytes before it | 1 s | reset |
 //! | `Closing`: the last reply is leaving | `timeout.closing`, at most 10 s | closed |
 //!
@@ -86,6 +100,11 @@
 //!   it is; **ring**: the bytes in it; **pipe**: the kernel's, with bytes that are not copied;
 //!   **inbox**: the bytes of an incomplete message; **outbox**:
 //!   answers not yet sent; **pump**, **fill**, **flush**, **consume**: moving them;
+//! - **association**: a client's relay for datagrams; **control**: its connection, whose end is the
+//!   association's; **inside** and **outside**: its sockets for the client and for targets;
+//!   **parcel**: a datagram to be sent; **run**: some that go as one; **contact**: whom the client
+//!   has sent something; **stranger**: who is not the one that is waited for; **claim**: a port of
+//!   ours;
 //! - **lookup**: a name that is asked for, and its **waiters**; **query**: one family's question, from
 //!   server to server; **channel**: the resolver's way to one server; **sources**: where names come
 //!   from; **host**: what we run on; **record**: what there is to tell of a session;

@@ -1,6 +1,7 @@
 //! What a reactor has counted, and what the process says of it.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use crate::outcome::Outcome;
 
@@ -17,8 +18,12 @@ pub enum Stage {
     Resolving,
     /// Waiting for the target.
     Connecting,
+    /// Waiting for somebody to connect (BIND).
+    Accepting,
     /// Moving bytes.
     Relaying,
+    /// Moving datagrams (UDP ASSOCIATE).
+    Associated,
     /// Passing on a reset.
     Severing,
     /// Seeing the last bytes off.
@@ -27,13 +32,15 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of a session's life.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Greeting,
         Stage::Authenticating,
         Stage::Requesting,
         Stage::Resolving,
         Stage::Connecting,
+        Stage::Accepting,
         Stage::Relaying,
+        Stage::Associated,
         Stage::Severing,
         Stage::Closing,
     ];
@@ -47,20 +54,117 @@ impl fmt::Display for Stage {
             Stage::Requesting => "requesting",
             Stage::Resolving => "resolving",
             Stage::Connecting => "connecting",
+            Stage::Accepting => "accepting",
             Stage::Relaying => "relaying",
+            Stage::Associated => "associated",
             Stage::Severing => "severing",
             Stage::Closing => "closing",
         })
     }
 }
 
-/// How many bytes a session carried.
+/// How much a session carried in either direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// From the client to the target.
     pub up: u64,
     /// From the target to the client.
     pub down: u64,
+}
+
+impl Traffic {
+    /// So much from the client to the target.
+    pub fn upwards(much: u64) -> Traffic {
+        Traffic { up: much, down: 0 }
+    }
+
+    /// So much from the target to the client.
+    pub fn downwards(much: u64) -> Traffic {
+        Traffic { up: 0, down: much }
+    }
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
+        self.up += other.up;
+        self.down += other.down;
+    }
+}
+
+/// Why a datagram went no further. RFC 1928 section 7 has it dropped without a word to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// It came to a client's relay port from somebody else.
+    Stranger,
+    /// It has no header that could be read.
+    Malformed,
+    /// The rules deny its target, or it is a port of ours, or a group of hosts.
+    Denied,
+    /// It is a fragment, and never became a whole datagram.
+    Fragment,
+    /// Its name has no address, or too many wait for theirs.
+    Unresolved,
+    /// It came from whom the client had sent nothing.
+    Unsolicited,
+    /// It is longer than what carries it.
+    TooLarge,
+    /// The kernel would not send it.
+    Unsent,
+    /// It came faster than it was received.
+    Overflow,
+}
+
+impl DropReason {
+    /// Every reason there is, in the order of their numbers.
+    pub const ALL: [DropReason; 9] = [
+        DropReason::Stranger,
+        DropReason::Malformed,
+        DropReason::Denied,
+        DropReason::Fragment,
+        DropReason::Unresolved,
+        DropReason::Unsolicited,
+        DropReason::TooLarge,
+        DropReason::Unsent,
+        DropReason::Overflow,
+    ];
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DropReason::Stranger => "stranger",
+            DropReason::Malformed => "malformed",
+            DropReason::Denied => "denied",
+            DropReason::Fragment => "fragment",
+            DropReason::Unresolved => "unresolved",
+            DropReason::Unsolicited => "unsolicited",
+            DropReason::TooLarge => "too_large",
+            DropReason::Unsent => "unsent",
+            DropReason::Overflow => "overflow",
+        })
+    }
+}
+
+/// Datagrams that were relayed, and those that were not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// How many went from clients to their targets, and back.
+    pub relayed: Traffic,
+    /// What was in them: headers of ours do not count.
+    pub bytes: Traffic,
+    dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Datagrams {
+    /// Counts so many that were dropped.
+    pub fn count_drop(&mut self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize] += count;
+    }
+
+    /// How many were dropped for this.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
 }
 
 /// Counters of one reactor since it started: plain numbers, nobody else's to touch.
@@ -85,8 +189,7 @@ impl Counters {
     /// Counts a session that has ended.
     pub fn count_end(&mut self, outcome: Outcome, traffic: Traffic) {
         self.ended[outcome.index()] += 1;
-        self.bytes.up += traffic.up;
-        self.bytes.down += traffic.down;
+        self.bytes += traffic;
     }
 
     /// How many sessions have ended in this way.
@@ -139,6 +242,10 @@ pub struct Report {
     pub lanes_unspliceable: u64,
     /// Inboxes that hold part of a message.
     pub inboxes_in_use: u64,
+    /// What its associations relayed and dropped.
+    pub datagrams: Datagrams,
+    /// Who connected to a port for somebody else, and was closed.
+    pub bind_strangers: u64,
 }
 
 impl Report {
@@ -183,6 +290,12 @@ impl fmt::Display for Summary<'_> {
         write!(f, " pipes_denied={}", sum(&|it| it.pipes_denied))?;
         write!(f, " lanes_unspliceable={}", sum(&|it| it.lanes_unspliceable))?;
         write!(f, " inboxes_in_use={}", sum(&|it| it.inboxes_in_use))?;
+        write!(f, " datagrams_up={}", sum(&|it| it.datagrams.relayed.up))?;
+        write!(f, " datagrams_down={}", sum(&|it| it.datagrams.relayed.down))?;
+        for reason in DropReason::ALL {
+            write!(f, " drops_{reason}={}", sum(&|it| it.datagrams.dropped(reason)))?;
+        }
+        write!(f, " bind_strangers={}", sum(&|it| it.bind_strangers))?;
         let names = |of: fn(&NameCounters) -> u64| sum(&|it| of(&it.names));
         write!(f, " names_asked={} names_hits={}", names(|it| it.asked), names(|it| it.hits))?;
         write!(f, " names_joined={} names_sent={}", names(|it| it.joined), names(|it| it.sent))?;
@@ -204,9 +317,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn reasons_and_stages_are_listed_in_their_order() {
+        assert!(DropReason::ALL.into_iter().enumerate().all(|(at, it)| it as usize == at));
+        assert!(Stage::ALL.into_iter().enumerate().all(|(at, it)| it as usize == at));
+    }
+
+    #[test]
     fn reactors_add_up_in_one_line() {
         let mut one = Report { rings_in_use: 2, ..Report::default() };
-        one.stages[5] = 3;
+        one.stages[Stage::Relaying as usize] = 3;
+        one.datagrams.count_drop(DropReason::Denied, 2);
+        one.datagrams.relayed.up = 7;
         one.counters.accepted = 10;
         one.counters.count_end(Outcome::Finished, Traffic { up: 1, down: 2 });
         let mut other = one.clone();
@@ -223,6 +344,9 @@ mod tests {
             "bytes_up=2",
             "bytes_down=4",
             "rings_in_use=4",
+            "datagrams_up=14",
+            "drops_denied=4",
+            "drops_stranger=0",
             "log_dropped=5",
             "access_dropped=0",
             "load=3,3",

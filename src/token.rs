@@ -26,10 +26,28 @@ pub enum Role {
     Answer,
     /// A socket of the resolver's; the slot is its channel's.
     Resolver,
+    /// A session's listener for one peer (BIND).
+    BindListener,
+    /// An association's socket for its client.
+    UdpClient,
+    /// An association's socket for targets of IPv4.
+    UdpV4,
+    /// An association's socket for targets of IPv6.
+    UdpV6,
 }
 
-const ROLES: [Role; 6] =
-    [Role::Mailbox, Role::Listener, Role::Client, Role::Target, Role::Answer, Role::Resolver];
+const ROLES: [Role; 10] = [
+    Role::Mailbox,
+    Role::Listener,
+    Role::Client,
+    Role::Target,
+    Role::Answer,
+    Role::Resolver,
+    Role::BindListener,
+    Role::UdpClient,
+    Role::UdpV4,
+    Role::UdpV6,
+];
 
 impl Token {
     /// How many slots can be told apart.

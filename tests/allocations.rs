@@ -14,7 +14,7 @@ use ringsocks::access::AccessLog;
 use ringsocks::auth::Users;
 use ringsocks::config::{self, Config, Polling, RelayMode};
 use ringsocks::dns::{CHANNELS_MAX, Sources};
-use ringsocks::policy::{ClientLimits, Host, SessionLimit, Targets};
+use ringsocks::policy::{ClientLimits, Commands, Host, Ports, SessionLimit, Targets};
 use ringsocks::reactor::{Group, Lookups, Mail, Mailbox, Reactor, Setup};
 use ringsocks::session::Terms;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -76,9 +76,14 @@ fn start() -> (SocketAddr, Arc<Mailbox>, Running) {
     let terms = Terms {
         users: Users::none(),
         timeout: config.timeout,
+        commands: vec![Commands::default()],
         targets: vec![Targets::new(None)],
-        limit: Arc::new(SessionLimit::new(100)),
-        clients: Arc::new(ClientLimits::new(None, config.limit.handshakes_per_client)),
+        udp_ports: Ports::new(config.udp.ports, 0).into(),
+        udp: config.udp,
+        bind_ports: Ports::new(config.bind.ports, 0).into(),
+        bind: config.bind,
+        limit: Arc::new(SessionLimit::new(100, 200)),
+        clients: Arc::new(ClientLimits::new(None, config.limit.handshakes_per_client, None)),
     };
     let sources = Arc::new(Sources::new(Vec::new(), b"", false));
     let reactor = Reactor::new(Setup {

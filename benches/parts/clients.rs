@@ -20,12 +20,12 @@ pub(super) fn bench(criterion: &mut Criterion) {
         ("come and go, both limits", Some(100), Some(256), 0),
         ("come and go, both limits, in a crowd", Some(100), Some(256), CROWD),
     ] {
-        let limits = Arc::new(ClientLimits::new(sessions, handshakes));
+        let limits = Arc::new(ClientLimits::new(sessions, handshakes, None));
         let crowd: Vec<Presence> = (0..crowd).map(|it| admit(&limits, stranger(it))).collect();
         group.bench_function(name, |it| it.iter(|| come_and_go(&limits, black_box(CLIENT))));
         drop(crowd);
     }
-    let limit = Arc::new(SessionLimit::new(10_000));
+    let limit = Arc::new(SessionLimit::new(10_000, 20_000));
     group.bench_function("a place", |it| it.iter(|| drop(limit.take().expect("a place"))));
 }
 

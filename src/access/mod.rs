@@ -10,5 +10,5 @@ mod record;
 mod writer;
 
 pub use escape::{Escaped, escape};
-pub use record::{Record, Span};
+pub use record::{GivenPort, Record, Span};
 pub use writer::{AccessLog, Sink};

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use super::escape::escape;
-use crate::metrics::Traffic;
+use crate::metrics::{Datagrams, DropReason, Traffic};
 use crate::outcome::Outcome;
 use crate::proto::{Command, Target};
 
@@ -32,8 +32,10 @@ pub struct Record {
     pub target: Option<Target>,
     /// The address it was connected to.
     pub connected: Option<SocketAddr>,
-    /// Our own address towards the target.
+    /// Our own address towards the target, or where it was to come.
     pub outgoing: Option<SocketAddr>,
+    /// The port that the client was given, if it asked for one.
+    pub given: Option<Box<GivenPort>>,
     /// The REP octet it was told, also where SOCKS4 has another for it.
     pub rep: Option<u8>,
     /// What was relayed.
@@ -52,8 +54,17 @@ pub struct Record {
     pub outcome: Outcome,
 }
 
+/// A port of ours that a client was given (BIND, UDP ASSOCIATE).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenPort {
+    /// What the client was told that its address is.
+    pub bnd: SocketAddr,
+    /// The datagrams of an association.
+    pub datagrams: Option<Box<Datagrams>>,
+}
+
 // One stands in every session.
-const _: () = assert!(size_of::<Record>() <= 256);
+const _: () = assert!(size_of::<Record>() <= 264);
 
 impl Record {
     /// A session that has just begun; what is known at its end only holds nothing yet.
@@ -69,6 +80,7 @@ impl Record {
             target: None,
             connected: None,
             outgoing: None,
+            given: None,
             rep: None,
             traffic: Traffic::default(),
             auth: None,
@@ -97,6 +109,7 @@ impl Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Traffic { up, down } = self.traffic;
+        let given = self.given.as_deref();
         write!(f, "time={} id={}-{}", Time(self.ended), self.reactor, self.number)?;
         write!(f, " listener={} client={}", self.listener, self.client)?;
         write!(f, " user={}", OrNone(self.user.as_deref().map(escape)))?;
@@ -104,8 +117,14 @@ impl fmt::Display for Record {
         write!(f, " target={}", OrNone(self.target.as_ref()))?;
         write!(f, " connected={}", OrNone(self.connected))?;
         write!(f, " outgoing={}", OrNone(self.outgoing))?;
+        write!(f, " bnd={}", OrNone(given.map(|it| it.bnd).or(self.outgoing)))?;
         write!(f, " rep={}", OrNone(self.rep.map(Rep)))?;
         write!(f, " bytes_up={up} bytes_down={down}")?;
+        let datagrams = given.and_then(|it| it.datagrams.as_deref());
+        let relayed = datagrams.map(|it| it.relayed);
+        write!(f, " datagrams_up={}", OrNone(relayed.map(|it| it.up)))?;
+        write!(f, " datagrams_down={}", OrNone(relayed.map(|it| it.down)))?;
+        write!(f, " drops={}", OrNone(datagrams.and_then(Drops::of)))?;
         write!(f, " auth_ms={} resolve_ms={}", OrNone(self.auth), OrNone(self.resolve))?;
         write!(f, " connect_ms={}", OrNone(self.connect))?;
         write!(f, " duration_ms={}", Millis(self.duration.as_micros()))?;
@@ -149,6 +168,30 @@ impl fmt::Display for Time {
         let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
         let time = self.0.clamp(SystemTime::UNIX_EPOCH, last);
         humantime::format_rfc3339_millis(time).fmt(f)
+    }
+}
+
+/// `reason:count` of each reason that there was, by comma.
+struct Drops<'a>(&'a Datagrams);
+
+impl Drops<'_> {
+    fn of(datagrams: &Datagrams) -> Option<Drops<'_>> {
+        let any = DropReason::ALL.into_iter().any(|reason| datagrams.dropped(reason) > 0);
+        any.then_some(Drops(datagrams))
+    }
+}
+
+impl fmt::Display for Drops<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for reason in DropReason::ALL {
+            let count = self.0.dropped(reason);
+            if count > 0 {
+                write!(f, "{comma}{reason}:{count}")?;
+                comma = ",";
+            }
+        }
+        Ok(())
     }
 }
 
@@ -221,7 +264,8 @@ pub(super) mod tests {
             full().to_string(),
             "time=2026-11-24T18:12:36.123Z id=0-1234 listener=127.0.0.1:1080 \
              client=127.0.0.1:50000 user=alice command=connect target=example.com:443 \
-             connected=192.0.2.1:443 outgoing=10.0.0.5:41234 rep=00 bytes_up=517 bytes_down=4242 \
+             connected=192.0.2.1:443 outgoing=10.0.0.5:41234 bnd=10.0.0.5:41234 rep=00 \
+             bytes_up=517 bytes_down=4242 datagrams_up=- datagrams_down=- drops=- \
              auth_ms=0.8 resolve_ms=12.1 connect_ms=8.0 duration_ms=1043.0 end=finished fault=none"
         );
     }
@@ -233,9 +277,27 @@ pub(super) mod tests {
         assert_eq!(
             line,
             "time=1970-01-01T00:00:00.000Z id=0-1 listener=127.0.0.1:1080 client=127.0.0.1:50000 \
-             user=- command=- target=- connected=- outgoing=- rep=07 bytes_up=0 bytes_down=0 \
-             auth_ms=- resolve_ms=- connect_ms=- duration_ms=0.0 end=refused_07 fault=client"
+             user=- command=- target=- connected=- outgoing=- bnd=- rep=07 bytes_up=0 \
+             bytes_down=0 datagrams_up=- datagrams_down=- drops=- auth_ms=- resolve_ms=- connect_ms=- duration_ms=0.0 end=refused_07 fault=client"
         );
+    }
+
+    #[test]
+    fn datagrams_and_why_they_were_dropped_have_their_places() {
+        let mut datagrams = Datagrams::default();
+        datagrams.relayed = Traffic { up: 5, down: 3 };
+        let line = |datagrams: &Datagrams| {
+            let bnd = "203.0.113.7:40001".parse().unwrap();
+            let given = GivenPort { bnd, datagrams: Some(datagrams.clone().into()) };
+            Record { given: Some(given.into()), ..full() }.to_string()
+        };
+        let clean = line(&datagrams);
+        assert!(clean.contains(" outgoing=10.0.0.5:41234 bnd=203.0.113.7:40001 "), "{clean}");
+        assert!(clean.contains(" datagrams_up=5 datagrams_down=3 drops=- "), "{clean}");
+        datagrams.count_drop(DropReason::Stranger, 2);
+        datagrams.count_drop(DropReason::Overflow, 1);
+        let lossy = line(&datagrams);
+        assert!(lossy.contains(" drops=stranger:2,overflow:1 "), "{lossy}");
     }
 
     #[test]
@@ -307,7 +369,7 @@ pub(super) mod tests {
         }
     }
 
-    const KEYS: [&str; 18] = [
+    const KEYS: [&str; 22] = [
         "time",
         "id",
         "listener",
@@ -317,9 +379,13 @@ pub(super) mod tests {
         "target",
         "connected",
         "outgoing",
+        "bnd",
         "rep",
         "bytes_up",
         "bytes_down",
+        "datagrams_up",
+        "datagrams_down",
+        "drops",
         "auth_ms",
         "resolve_ms",
         "connect_ms",

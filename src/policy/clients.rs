@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 
-/// How many sessions, and handshakes among them, one client may have in the whole process. A client
-/// is an IPv4 address or an IPv6 /64, which is what one host may be given.
+/// How many sessions, handshakes among them, and ports one client may have in the whole process. A
+/// client is an IPv4 address or an IPv6 /64, which is what one host may be given.
 ///
 /// Nothing is locked or remembered where nothing is limited. A client is in the table while
 /// something of it counts: there are no more entries than sessions.
 pub struct ClientLimits {
     sessions: Option<usize>,
     handshakes: Option<usize>,
+    ports: Option<usize>,
     shards: Box<[Mutex<HashMap<Client, Counts>>]>,
     /// Odd, and no client knows it: nobody can choose addresses that meet in one shard.
     seed: u64,
@@ -26,6 +27,9 @@ pub struct Presence {
     shakes_hands: bool,
 }
 
+/// A port that a client has of us, as it counts against its limit; dropped, it no longer does.
+pub struct HeldPort(Option<(Arc<ClientLimits>, Client)>);
+
 /// What a client has too many of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
@@ -33,6 +37,8 @@ pub enum Excess {
     Sessions,
     /// Handshakes that are not over.
     Handshakes,
+    /// Ports for datagrams and for connections of others.
+    Ports,
 }
 
 /// The upper half of an IPv6 address, or an IPv4 address where no host has an IPv6 address: below
@@ -44,6 +50,7 @@ struct Client(u64);
 struct Counts {
     sessions: usize,
     handshakes: usize,
+    ports: usize,
 }
 
 impl ClientLimits {
@@ -52,10 +59,14 @@ impl ClientLimits {
     const LOOKS: usize = 1000;
 
     /// Limits of this many at a time; `None` is any number.
-    pub fn new(sessions: Option<usize>, handshakes: Option<usize>) -> ClientLimits {
+    pub fn new(
+        sessions: Option<usize>,
+        handshakes: Option<usize>,
+        ports: Option<usize>,
+    ) -> ClientLimits {
         let shards = (0..1 << Self::SHARDS_LOG2).map(|_| Mutex::default()).collect();
         let seed = RandomState::new().hash_one(0) | 1;
-        ClientLimits { sessions, handshakes, shards, seed }
+        ClientLimits { sessions, handshakes, ports, shards, seed }
     }
 
     /// Counts a new session, in its handshake, of the client at this address.
@@ -75,17 +86,32 @@ impl ClientLimits {
         let counts = Counts {
             sessions: counts.sessions + usize::from(self.sessions.is_some()),
             handshakes: counts.handshakes + usize::from(self.handshakes.is_some()),
+            ports: counts.ports,
         };
         shard.insert(client, counts);
         let shakes_hands = self.handshakes.is_some();
         Ok(Presence { limits: Some(Arc::clone(self)), client, shakes_hands })
     }
 
-    fn give_back(&self, client: Client, session: bool, handshake: bool) {
+    /// Counts a port that the client at this address is given.
+    pub fn hold_port(self: &Arc<ClientLimits>, client: IpAddr) -> Result<HeldPort, Excess> {
+        let Some(max) = self.ports else { return Ok(HeldPort(None)) };
+        let client = Client::new(client);
+        let mut shard = self.shard(client);
+        let counts = shard.entry(client).or_default();
+        if counts.ports >= max {
+            return Err(Excess::Ports);
+        }
+        counts.ports += 1;
+        Ok(HeldPort(Some((Arc::clone(self), client))))
+    }
+
+    fn give_back(&self, client: Client, back: Counts) {
         let mut shard = self.shard(client);
         let Some(counts) = shard.get_mut(&client) else { return };
-        counts.sessions -= usize::from(session);
-        counts.handshakes -= usize::from(handshake);
+        counts.sessions -= back.sessions;
+        counts.handshakes -= back.handshakes;
+        counts.ports -= back.ports;
         if *counts == Counts::default() {
             shard.remove(&client);
             shrink_if_sparse(&mut shard);
@@ -126,7 +152,7 @@ impl Presence {
     /// The handshake of this session is over, the session goes on.
     pub fn handshake_over(&mut self) {
         let Some(limits) = self.limits.as_ref().filter(|_| self.shakes_hands) else { return };
-        limits.give_back(self.client, false, true);
+        limits.give_back(self.client, Counts { handshakes: 1, ..Counts::default() });
         self.shakes_hands = false;
         if limits.sessions.is_none() {
             self.limits = None;
@@ -137,7 +163,17 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         if let Some(limits) = &self.limits {
-            limits.give_back(self.client, limits.sessions.is_some(), self.shakes_hands);
+            let sessions = usize::from(limits.sessions.is_some());
+            let handshakes = usize::from(self.shakes_hands);
+            limits.give_back(self.client, Counts { sessions, handshakes, ports: 0 });
+        }
+    }
+}
+
+impl Drop for HeldPort {
+    fn drop(&mut self) {
+        if let Some((limits, client)) = &self.0 {
+            limits.give_back(*client, Counts { ports: 1, ..Counts::default() });
         }
     }
 }
@@ -161,7 +197,7 @@ mod tests {
 
     fn limits(sessions: usize, handshakes: usize) -> Arc<ClientLimits> {
         let limit = |n| Some(n).filter(|&n| n > 0);
-        Arc::new(ClientLimits::new(limit(sessions), limit(handshakes)))
+        Arc::new(ClientLimits::new(limit(sessions), limit(handshakes), Some(3)))
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -210,6 +246,24 @@ mod tests {
             drop((one, three));
             assert_eq!(entries(&limits), 0);
         }
+    }
+
+    #[test]
+    fn a_client_holds_so_many_ports_and_another_does_not_mind() {
+        let limits = limits(0, 0);
+        let hold = |client: &str| limits.hold_port(ip(client));
+        let mut held: Vec<HeldPort> = (0..3).map(|_| hold("192.0.2.1").unwrap()).collect();
+        assert_eq!(hold("192.0.2.1").err(), Some(Excess::Ports));
+        held.push(hold("192.0.2.2").unwrap());
+        held.swap_remove(0);
+        held.push(hold("192.0.2.1").unwrap());
+        assert_eq!(hold("192.0.2.1").err(), Some(Excess::Ports));
+        drop(held);
+        assert_eq!(entries(&limits), 0);
+        let unlimited = Arc::new(ClientLimits::new(None, None, None));
+        let _many: Vec<_> =
+            (0..1000).map(|_| unlimited.hold_port(ip("192.0.2.1")).unwrap()).collect();
+        assert_eq!(entries(&unlimited), 0);
     }
 
     #[test]

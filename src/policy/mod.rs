@@ -1,9 +1,11 @@
 //! May it: the gates that clients and targets pass.
 
 mod clients;
+mod commands;
 #[cfg(test)]
 mod naive;
 mod places;
+mod ports;
 mod special;
 mod targets;
 
@@ -11,8 +13,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-pub use clients::{ClientLimits, Excess, Presence};
-pub use places::{Bell, Place, SessionLimit};
+pub use clients::{ClientLimits, Excess, HeldPort, Presence};
+pub use commands::Commands;
+pub use places::{Bell, Extra, Place, SessionLimit};
+pub use ports::{Claim, NoPort, Ports};
 pub use targets::{Host, Targets};
 
 /// Whether a client at `peer` may connect to a listener for `clients`; an empty list admits all.

@@ -1,14 +1,17 @@
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many sessions the whole process may have at a time, and has.
+/// How many sessions the whole process may have at a time, and has, and how many descriptors they
+/// hold.
 ///
 /// Descriptors are the process's, so the limit is: reactors share this one count, and touch it when
 /// a session opens and when it closes.
 pub struct SessionLimit {
-    max: usize,
-    taken: AtomicUsize,
+    sessions_max: u32,
+    descriptors_max: u32,
+    /// Sessions in the upper half; in the lower, the descriptors of those that have more than two.
+    taken: AtomicU64,
     /// Whether a bell is hung up.
     awaited: AtomicBool,
     bells: Mutex<Vec<Bell>>,
@@ -17,34 +20,63 @@ pub struct SessionLimit {
 /// Wakes who waits for a place. It is rung by whatever thread gives one back.
 pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
-/// A session's place below the limit, given back when it is dropped.
+/// A session's place below the limit, with its client's descriptor and one more. It is given back
+/// when it is dropped.
 pub struct Place(Option<Arc<SessionLimit>>);
 
+/// Room for a descriptor beside a session's two, given back when it is dropped.
+pub struct Extra(Arc<SessionLimit>);
+
+/// What is taken, unpacked.
+#[derive(Clone, Copy)]
+struct Taken {
+    sessions: u32,
+    extras: u32,
+}
+
 impl SessionLimit {
-    /// A limit of `max` sessions; none is open.
-    pub fn new(max: usize) -> SessionLimit {
+    /// Descriptors that come with a session's place: its client's and its target's.
+    pub const DESCRIPTORS_PER_PLACE: usize = 2;
+    /// One in so many descriptors is left to sessions that have not come yet.
+    const LEFT_TO_SESSIONS: u32 = 16;
+
+    /// A limit of `sessions_max` sessions, which may hold `descriptors_max` descriptors; none is open.
+    pub fn new(sessions_max: usize, descriptors_max: usize) -> SessionLimit {
+        // Half of all numbers, so that no sum overflows.
+        let count = |max: usize| u32::try_from(max).unwrap_or(u32::MAX).min(u32::MAX / 4);
         SessionLimit {
-            max,
-            taken: AtomicUsize::new(0),
+            sessions_max: count(sessions_max),
+            descriptors_max: count(descriptors_max),
+            taken: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             bells: Mutex::default(),
         }
     }
 
-    /// How many there may be.
+    /// How many sessions there may be.
     pub fn max(&self) -> usize {
-        self.max
+        self.sessions_max as usize
     }
 
     /// A place, unless all are taken.
     pub fn take(self: &Arc<SessionLimit>) -> Option<Place> {
-        self.take_below(self.max)
+        self.take_below(self.sessions_max)
     }
 
     /// A place for what a session can do without, while half of them are free: new sessions always
     /// find the other half.
     pub fn take_spare(self: &Arc<SessionLimit>) -> Option<Place> {
-        self.take_below(self.max / 2)
+        self.take_below(self.sessions_max / 2)
+    }
+
+    /// Room for one more descriptor of a session that has its place.
+    pub fn take_extra(self: &Arc<SessionLimit>) -> Option<Extra> {
+        let max = self.descriptors_max - self.descriptors_max / Self::LEFT_TO_SESSIONS;
+        self.add(|taken| {
+            let more = Taken { extras: taken.extras + 1, ..taken };
+            (more.descriptors() <= max).then_some(more)
+        })?;
+        Some(Extra(Arc::clone(self)))
     }
 
     /// A place; if all are taken, `bell` rings at the next release, wherever that is.
@@ -76,16 +108,24 @@ impl SessionLimit {
         self.awaited.store(!bells.is_empty(), Ordering::SeqCst);
     }
 
-    /// The count and the flag are in one order for all threads (`SeqCst`): either who waits sees
-    /// the place that was given back, or who gave it back sees that somebody waits.
-    fn take_below(self: &Arc<SessionLimit>, max: usize) -> Option<Place> {
-        let more = |taken| (taken < max).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+    fn take_below(self: &Arc<SessionLimit>, max: u32) -> Option<Place> {
+        self.add(|taken| {
+            let more = Taken { sessions: taken.sessions + 1, ..taken };
+            let fits = more.sessions <= max && more.descriptors() <= self.descriptors_max;
+            fits.then_some(more)
+        })?;
         Some(Place(Some(Arc::clone(self))))
     }
 
-    fn give_back(&self) {
-        self.taken.fetch_sub(1, Ordering::SeqCst);
+    /// The count and the flag are in one order for all threads (`SeqCst`): either who waits sees
+    /// what was given back, or who gave it back sees that somebody waits.
+    fn add(&self, more: impl Fn(Taken) -> Option<Taken>) -> Option<()> {
+        let more = |taken| more(Taken::unpack(taken)).map(Taken::pack);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(drop)
+    }
+
+    fn give_back(&self, what: Taken) {
+        self.taken.fetch_sub(what.pack(), Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) {
             self.ring();
         }
@@ -102,11 +142,28 @@ impl SessionLimit {
     }
 }
 
+impl Taken {
+    const PLACE: Taken = Taken { sessions: 1, extras: 0 };
+    const EXTRA: Taken = Taken { sessions: 0, extras: 1 };
+
+    fn unpack(taken: u64) -> Taken {
+        Taken { sessions: (taken >> 32) as u32, extras: taken as u32 }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.sessions) << 32 | u64::from(self.extras)
+    }
+
+    fn descriptors(self) -> u32 {
+        self.sessions * SessionLimit::DESCRIPTORS_PER_PLACE as u32 + self.extras
+    }
+}
+
 impl Place {
     /// Gives it back unused, and rings no bell: for who waits nothing has changed.
     pub fn put_back(mut self) {
         if let Some(limit) = self.0.take() {
-            limit.taken.fetch_sub(1, Ordering::SeqCst);
+            limit.taken.fetch_sub(Taken::PLACE.pack(), Ordering::SeqCst);
         }
     }
 }
@@ -114,14 +171,21 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(limit) = &self.0 {
-            limit.give_back();
+            limit.give_back(Taken::PLACE);
         }
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        self.0.give_back(Taken::EXTRA);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Condvar;
+    use std::sync::atomic::AtomicUsize;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -129,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_session_opens_only_below_the_limit() {
-        let limit = Arc::new(SessionLimit::new(2));
+        let limit = Arc::new(SessionLimit::new(2, usize::MAX));
         let (one, _other) = (limit.take(), limit.take());
         assert!(one.is_some() && limit.take().is_none());
         drop(one);
@@ -139,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_can_be_done_without_leaves_half_to_sessions() {
-        let limit = Arc::new(SessionLimit::new(4));
+        let limit = Arc::new(SessionLimit::new(4, usize::MAX));
         let _spare = [limit.take_spare(), limit.take_spare()].map(Option::unwrap);
         assert!(limit.take_spare().is_none());
         let _sessions = [limit.take(), limit.take()].map(Option::unwrap);
@@ -147,8 +211,33 @@ mod tests {
     }
 
     #[test]
+    fn extras_leave_a_part_of_the_descriptors_to_sessions() {
+        let limit = Arc::new(SessionLimit::new(100, 32));
+        let places: Vec<Place> = (0..5).map(|_| limit.take().unwrap()).collect();
+        let extras: Vec<Extra> = (0..20).map(|_| limit.take_extra().unwrap()).collect();
+        assert!(limit.take_extra().is_none(), "two in 32 are left");
+        let last = limit.take().expect("it was left to this one");
+        assert!(limit.take().is_none(), "no descriptor is left");
+        drop(extras);
+        let many: Vec<Place> = (0..100).map_while(|_| limit.take()).collect();
+        assert_eq!(many.len(), 10);
+        drop((places, last, many));
+        assert_eq!(limit.taken.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn an_extra_that_comes_back_rings_for_who_waits() {
+        let limit = Arc::new(SessionLimit::new(2, 17 * 2));
+        let (bell, count) = counting_bell();
+        let extra = limit.take_extra().unwrap();
+        limit.ring_at_release(&bell);
+        drop(extra);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
     fn an_unused_place_comes_back_and_rings_for_nobody() {
-        let limit = Arc::new(SessionLimit::new(1));
+        let limit = Arc::new(SessionLimit::new(1, usize::MAX));
         let (bell, count) = counting_bell();
         limit.ring_at_release(&bell);
         limit.take().unwrap().put_back();
@@ -168,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_release_rings_once_for_each_that_waits_and_for_nobody_else() {
-        let limit = Arc::new(SessionLimit::new(2));
+        let limit = Arc::new(SessionLimit::new(2, usize::MAX));
         let (one, two) = (limit.take(), limit.take());
         let (bells, counts): (Vec<_>, Vec<_>) = (0..3).map(|_| counting_bell()).unzip();
         for bell in [&bells[0], &bells[1], &bells[0]] {
@@ -189,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_release_right_before_the_wait_is_not_lost() {
-        let limit = Arc::new(SessionLimit::new(1));
+        let limit = Arc::new(SessionLimit::new(1, usize::MAX));
         let (bell, rung) = counting_bell();
         let last = limit.take();
         assert!(limit.take().is_none());
@@ -262,7 +351,7 @@ mod tests {
     fn nobody_sleeps_while_a_place_is_free() {
         let deadline = Instant::now() + Duration::from_secs(100);
         for (threads, max) in [(2, 1), (4, 1), (4, 3), (8, 2)] {
-            let limit = Arc::new(SessionLimit::new(max));
+            let limit = Arc::new(SessionLimit::new(max, usize::MAX));
             let places: Vec<Place> = (0..max).map(|_| limit.take().unwrap()).collect();
             let slept: usize = thread::scope(|scope| {
                 let workers: Vec<_> =

@@ -19,9 +19,10 @@ use crate::auth::UsersError;
 use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
-use crate::policy::{ClientLimits, SessionLimit, Targets};
+use crate::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
 use crate::reactor::{Lookups, Setup};
 use crate::session::Terms;
+use crate::sys;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
 const RESOLVER_THREADS: usize = 16;
@@ -106,14 +107,31 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let listeners: Vec<SocketAddr> = groups.iter().map(|(group, _)| group.address).collect();
     log::info!("ringsocks {}: {plan}", env!("CARGO_PKG_VERSION"));
 
-    let limit = Arc::new(SessionLimit::new(plan.sessions_max));
+    let limit = Arc::new(SessionLimit::new(plan.sessions_max, plan.descriptors_max));
     let pool = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
         .map_err(|it| Error::System("read the CPU affinity", it))?;
     let timeout = plan.config.timeout.clone();
     let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
-    let config::Limits { sessions_per_client, handshakes_per_client, .. } = plan.config.limit;
-    let clients = Arc::new(ClientLimits::new(sessions_per_client, handshakes_per_client));
-    let terms = Arc::new(Terms { users: plan.users, timeout, targets, limit, clients });
+    let commands =
+        groups.iter().map(|(_, listen)| Commands::new(listen.commands.clone())).collect();
+    let config::Limits { sessions_per_client, handshakes_per_client, ports_per_client, .. } =
+        plan.config.limit;
+    let clients =
+        ClientLimits::new(sessions_per_client, handshakes_per_client, ports_per_client).into();
+    let (udp, bind) = (plan.config.udp.clone(), plan.config.bind.clone());
+    let (udp_ports, bind_ports) = (ports(udp.ports), ports(bind.ports));
+    let terms = Arc::new(Terms {
+        users: plan.users,
+        timeout,
+        commands,
+        targets,
+        udp,
+        udp_ports,
+        bind,
+        bind_ports,
+        limit,
+        clients,
+    });
     let around = Surroundings::new(plan.config.resolver.clone(), listeners)?;
     let host = around.host();
     let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
@@ -140,4 +158,11 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     }
     addresses::announce(&host.listeners);
     gateway.run(&access_log, around)
+}
+
+/// Ports of a range, from one on that nobody can foretell.
+fn ports(range: config::PortRange) -> Arc<Ports> {
+    let mut first = [0; 4];
+    sys::fill_random(&mut first);
+    Ports::new(range, u32::from_ne_bytes(first)).into()
 }

@@ -3,12 +3,11 @@ use std::fmt;
 use crate::auth::Users;
 use crate::config::{Config, RelayMode};
 use crate::dns::{CHANNELS_MAX, CHANNELS_MIN};
+use crate::policy::SessionLimit;
 use crate::process::Error;
 use crate::relay::{PIPE_BYTES, RING_BYTES};
 use crate::sys;
 
-/// Descriptors a session needs: its client's and its target's.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// Descriptors for everything else: standard streams, logs, the system's resolver's own.
 const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors of one reactor besides its listeners, its sessions and its resolver's.
@@ -24,7 +23,7 @@ const DESCRIPTORS_PER_PIPE: usize = 2;
 /// Pipes, however many descriptors there are: a user may have so many of this size (pipe(7)).
 const PIPES_MAX: usize = 256;
 /// Sessions, however many descriptors there are: every reactor reserves room for all at start.
-const SESSIONS_MAX: u64 = 1 << 20;
+const SESSIONS_MAX: usize = 1 << 20;
 
 /// What a configuration comes to on this machine.
 pub struct Plan<'a> {
@@ -33,6 +32,8 @@ pub struct Plan<'a> {
     /// Of each reactor.
     pub(super) cpus: Vec<usize>,
     pub(super) sessions_max: usize,
+    /// How many descriptors sessions may hold.
+    pub(super) descriptors_max: usize,
     /// How many sockets each reactor's resolver may have.
     pub(super) channels_max: usize,
     /// How many rings each reactor may have.
@@ -56,8 +57,18 @@ impl Plan<'_> {
         let buffers = config.limit.buffers as usize / cpus.len();
         let rings_max = (buffers - pipes_max * PIPE_BYTES) / RING_BYTES;
         let aside = channels_max + pipes_max * DESCRIPTORS_PER_PIPE;
-        let sessions_max = session_limit(config, descriptors, cpus.len(), aside)?;
-        Ok(Plan { config, users, cpus, sessions_max, channels_max, rings_max, pipes_max })
+        let descriptors_max = descriptors_of_sessions(config, descriptors, cpus.len(), aside)?;
+        let sessions_max = session_limit(config, descriptors, descriptors_max);
+        Ok(Plan {
+            config,
+            users,
+            cpus,
+            sessions_max,
+            descriptors_max,
+            channels_max,
+            rings_max,
+            pipes_max,
+        })
     }
 }
 
@@ -91,9 +102,9 @@ fn pipe_limit(config: &Config, descriptors: u64, reactors: usize) -> usize {
     of_descriptors.min(of_memory).min(PIPES_MAX) / reactors
 }
 
-/// The sessions that the descriptor limit and the configuration allow where each reactor has so many
-/// descriptors set aside for names and pipes.
-fn session_limit(
+/// The descriptors that the limit leaves to sessions where each reactor has so many set aside for
+/// names and pipes.
+fn descriptors_of_sessions(
     config: &Config,
     limit: u64,
     reactors: usize,
@@ -103,16 +114,21 @@ fn session_limit(
         config.listen.iter().map(|listen| listen.address.sockets().count()).sum();
     let per_reactor = DESCRIPTORS_PER_REACTOR + addresses + aside;
     let overhead = DESCRIPTORS_RESERVED + (reactors * per_reactor) as u64;
-    let affordable = limit.saturating_sub(overhead) / DESCRIPTORS_PER_SESSION;
-    if affordable == 0 {
-        return Err(Error::Descriptors { limit, needed: overhead + DESCRIPTORS_PER_SESSION });
+    let needed = overhead + SessionLimit::DESCRIPTORS_PER_PLACE as u64;
+    match limit >= needed {
+        true => Ok((limit - overhead) as usize),
+        false => Err(Error::Descriptors { limit, needed }),
     }
-    let affordable = affordable.min(SESSIONS_MAX) as usize;
+}
+
+/// As many sessions as they have descriptors for, or fewer where that is wanted.
+fn session_limit(config: &Config, limit: u64, descriptors: usize) -> usize {
+    let affordable = (descriptors / SessionLimit::DESCRIPTORS_PER_PLACE).min(SESSIONS_MAX);
     let wanted = config.limit.sessions.unwrap_or(affordable);
     if wanted > affordable {
         log::warn!(
             "limit.sessions = {wanted} is lowered to {affordable}: {limit} files may be open"
         );
     }
-    Ok(wanted.min(affordable))
+    wanted.min(affordable)
 }

@@ -231,7 +231,14 @@ impl Reactor {
             error: event.is_error(),
         };
         match token.role() {
-            Some(Role::Client | Role::Target) => {
+            Some(
+                Role::Client
+                | Role::Target
+                | Role::BindListener
+                | Role::UdpClient
+                | Role::UdpV4
+                | Role::UdpV6,
+            ) => {
                 self.with_session(token.slot(), |session, cx| {
                     session.handle_event(cx, token, readiness)
                 });
@@ -410,6 +417,8 @@ impl Reactor {
             pipes_denied: self.cx.buffers.pipes_denied(),
             lanes_unspliceable: self.cx.buffers.unspliceable(),
             inboxes_in_use: self.cx.buffers.inboxes_lent() as u64,
+            datagrams: self.cx.datagrams.totals().clone(),
+            bind_strangers: self.cx.bind_strangers,
             ..Report::default()
         };
         for (_, entry) in &self.sessions {

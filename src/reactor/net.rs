@@ -1,10 +1,10 @@
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
@@ -13,14 +13,20 @@ use crate::offload::{self, Pool};
 use crate::proto::Name;
 use crate::reactor::mailbox::{Mail, Mailbox};
 use crate::reactor::names::Names;
-use crate::relay::Socket;
+use crate::relay::{DatagramSocket, Socket};
 use crate::session::Net;
-use crate::sys;
+use crate::sys::{self, Batch, Outgoing};
 use crate::token::Token;
 
 /// Everything a socket can report: registered once with all of it, edge-triggered, for life.
 pub(super) const INTERESTS: Interest =
     Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
+/// Who connects to a port of ours is one peer, and perhaps a few strangers.
+const PEERS_WAITING: i32 = 16;
+/// What a socket's queue may hold: datagrams come in bursts. Most are small, and each costs the
+/// kernel some 800 bytes.
+const DATAGRAM_BUFFER: usize = 2 << 20;
 
 /// The real world: kernel sockets and names.
 pub(super) struct Outside {
@@ -38,6 +44,8 @@ pub(super) enum Resolver {
 
 impl Net for Outside {
     type Socket = TcpStream;
+    type Listener = TcpListener;
+    type Datagrams = UdpSocket;
 
     fn connect(&mut self, target: SocketAddr, token: Token) -> io::Result<TcpStream> {
         let socket = socket2::Socket::new(
@@ -55,6 +63,51 @@ impl Net for Outside {
         let mut stream = TcpStream::from_std(socket.into());
         self.registry.register(&mut stream, token.into(), INTERESTS)?;
         Ok(stream)
+    }
+
+    fn source_towards(&mut self, ip: IpAddr) -> io::Result<SocketAddr> {
+        // Connecting a datagram socket asks the routes and sends nothing.
+        const ANY_PORT: u16 = 9;
+        let towards = SocketAddr::new(ip, ANY_PORT);
+        let socket = open(towards, Type::DGRAM, Protocol::UDP)?;
+        socket.connect(&towards.into())?;
+        local_addr(&socket)
+    }
+
+    fn listen(&mut self, address: SocketAddr, token: Token) -> io::Result<(TcpListener, u16)> {
+        let socket = open(address, Type::STREAM, Protocol::TCP)?;
+        socket.set_reuse_address(true)?;
+        // Inherited by who is accepted.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(PEERS_WAITING)?;
+        let port = local_addr(&socket)?.port();
+        let mut listener = TcpListener::from_std(socket.into());
+        self.registry.register(&mut listener, token.into(), Interest::READABLE)?;
+        Ok((listener, port))
+    }
+
+    fn accept(&mut self, listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        listener.accept()
+    }
+
+    fn watch(&mut self, socket: &mut TcpStream, token: Token) -> io::Result<()> {
+        self.registry.register(socket, token.into(), INTERESTS)
+    }
+
+    fn bind_datagrams(
+        &mut self,
+        address: SocketAddr,
+        token: Token,
+    ) -> io::Result<(UdpSocket, u16)> {
+        let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&address.into())?;
+        sys::prepare_datagram_socket(socket.as_fd(), DATAGRAM_BUFFER);
+        let port = local_addr(&socket)?.port();
+        let mut socket = UdpSocket::from_std(socket.into());
+        // One that cannot be sent at once is lost, as on any link that is full.
+        self.registry.register(&mut socket, token.into(), Interest::READABLE)?;
+        Ok((socket, port))
     }
 
     fn resolve(
@@ -138,6 +191,34 @@ impl Socket for TcpStream {
             log::debug!("cannot look after a target: {error}");
         }
     }
+}
+
+impl DatagramSocket for UdpSocket {
+    fn connect(&mut self, peer: SocketAddr) -> io::Result<()> {
+        UdpSocket::connect(self, peer)
+    }
+
+    fn receive(&mut self, batch: &mut Batch, max: usize) -> io::Result<usize> {
+        batch.receive(self.as_fd(), max)
+    }
+
+    fn send(&mut self, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        sys::send_datagrams(self.as_fd(), messages)
+    }
+}
+
+/// A socket of the family of `address`, for that alone.
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
+    let kind = kind.nonblocking().cloexec();
+    let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn local_addr(socket: &socket2::Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// A peer that is gone without a word is found within two minutes of its last word, also if these

@@ -92,7 +92,6 @@ impl<S: Socket> Connecting<S> {
     pub(super) fn advance(
         &mut self,
         cx: &mut Context<impl Net<Socket = S>>,
-        slot: usize,
         visitor: Visitor,
     ) -> Attempted<S> {
         while let Some(done) = self.attempts.iter().position(|it| it.target.is_writable()) {
@@ -107,7 +106,7 @@ impl<S: Socket> Connecting<S> {
             }
         }
         if self.has_candidate() && (self.attempts.is_empty() || self.next_at <= cx.now) {
-            self.start_next(cx, slot, visitor);
+            self.start_next(cx, visitor);
         }
         if !self.attempts.is_empty() {
             return Attempted::Waiting(self.has_candidate().then_some(self.next_at));
@@ -120,17 +119,12 @@ impl<S: Socket> Connecting<S> {
 
     /// Starts an attempt at the next address that may be connected to and gets as far as a socket.
     /// Beside another attempt it waits if there is nothing left for it now, but not for ever.
-    fn start_next(
-        &mut self,
-        cx: &mut Context<impl Net<Socket = S>>,
-        slot: usize,
-        visitor: Visitor,
-    ) {
+    fn start_next(&mut self, cx: &mut Context<impl Net<Socket = S>>, visitor: Visitor) {
         self.next_at = cx.now + Self::ATTEMPT_DELAY;
         while let Some(address) = self.next_permitted(cx, visitor)
             && let Some(place) = self.make_room(cx)
         {
-            let token = cx.token(Role::Target, slot);
+            let token = cx.token(Role::Target, visitor.slot);
             let connected = cx.net.connect(address, token);
             if !self.attempts.is_empty() && connected.as_ref().is_err_and(is_exhaustion) {
                 return;

@@ -1,23 +1,49 @@
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::Users;
-use crate::config::Timeouts;
+use crate::config::{self, Timeouts};
 use crate::dns::Asked;
-use crate::policy::{ClientLimits, Host, SessionLimit, Targets};
-use crate::proto::Name;
-use crate::relay::{Buffers, Socket};
+use crate::policy::{ClientLimits, Commands, Host, Ports, SessionLimit, Targets};
+use crate::proto::{Name, canonical};
+use crate::relay::{Buffers, DatagramSocket, Socket};
+use crate::session::associate;
 use crate::token::{Role, Token};
 
 /// What a session needs of the world outside.
 pub trait Net {
-    /// The sockets it makes.
+    /// The connections it makes.
     type Socket: Socket;
+    /// Where a peer may connect to.
+    type Listener;
+    /// What it sends datagrams with.
+    type Datagrams: DatagramSocket;
 
     /// Starts a connection; the poll will report it under `token`.
     fn connect(&mut self, target: SocketAddr, token: Token) -> io::Result<Self::Socket>;
+
+    /// The address of ours that packets to `ip` are sent from, with any port.
+    fn source_towards(&mut self, ip: IpAddr) -> io::Result<SocketAddr>;
+
+    /// Listens at `address`, port 0 being any; the poll will report who comes under `token`. Returns
+    /// the port, too.
+    fn listen(&mut self, address: SocketAddr, token: Token) -> io::Result<(Self::Listener, u16)>;
+
+    /// Takes somebody who has come, and says who that is; nothing is reported of them yet.
+    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
+
+    /// From now on the poll reports of `socket` under `token`.
+    fn watch(&mut self, socket: &mut Self::Socket, token: Token) -> io::Result<()>;
+
+    /// A socket for datagrams at `address`, port 0 being any; the poll will report what arrives
+    /// under `token`. Returns the port, too.
+    fn bind_datagrams(
+        &mut self,
+        address: SocketAddr,
+        token: Token,
+    ) -> io::Result<(Self::Datagrams, u16)>;
 
     /// Asks for a name's addresses; answers that come later come under `token`, none of them after
     /// `deadline`.
@@ -34,13 +60,17 @@ pub trait Net {
 }
 
 /// What all sessions of a reactor share.
-pub struct Context<N> {
+pub struct Context<N: Net> {
     /// The time of this tick.
     pub now: Instant,
     /// The world outside.
     pub net: N,
     /// Where rings and inboxes come from.
     pub buffers: Buffers,
+    /// What its associations share.
+    pub datagrams: associate::Shared,
+    /// Who connected to a listener for somebody else, and was closed.
+    pub bind_strangers: u64,
     /// The rules of the house.
     pub terms: Arc<Terms>,
     /// What is known of the host we run on.
@@ -48,9 +78,10 @@ pub struct Context<N> {
     generation: u32,
 }
 
-/// Whose session it is, as far as it matters for what it may reach.
+/// Whose session it is, as far as it matters for what it may reach, and what answers come under.
 #[derive(Clone, Copy)]
 pub(super) struct Visitor {
+    pub(super) slot: usize,
     pub(super) listener: usize,
     pub(super) client: IpAddr,
 }
@@ -61,15 +92,25 @@ pub struct Terms {
     pub users: Users,
     /// How long each state may last.
     pub timeout: Timeouts,
-    /// What the clients of each listener may reach.
+    /// What the clients of each listener may ask for.
+    pub commands: Vec<Commands>,
+    /// What they may reach.
     pub targets: Vec<Targets>,
+    /// How datagrams are relayed.
+    pub udp: config::Udp,
+    /// The ports for them.
+    pub udp_ports: Arc<Ports>,
+    /// How a peer is waited for.
+    pub bind: config::Bind,
+    /// The ports for that.
+    pub bind_ports: Arc<Ports>,
     /// How many sessions there may be; attempts beside another take spare ones.
     pub limit: Arc<SessionLimit>,
     /// How many of them one client may have.
     pub clients: Arc<ClientLimits>,
 }
 
-impl<N> Context<N> {
+impl<N: Net> Context<N> {
     /// A context at `now`.
     pub fn new(
         now: Instant,
@@ -78,7 +119,8 @@ impl<N> Context<N> {
         terms: Arc<Terms>,
         host: Arc<Host>,
     ) -> Context<N> {
-        Context { now, net, buffers, terms, host, generation: 0 }
+        let datagrams = associate::Shared::new(&terms.udp);
+        Context { now, net, buffers, datagrams, bind_strangers: 0, terms, host, generation: 0 }
     }
 
     /// A token that no other life of `slot` has.
@@ -103,7 +145,26 @@ impl<N> Context<N> {
         targets.permits_connected(&self.host, visitor.client, target, local)
     }
 
+    /// Whether this client may send datagrams to `target`: as for connections, and never to many at
+    /// once, nor to another association, for two could feed each other for ever.
+    pub(super) fn permits_datagram(&mut self, visitor: Visitor, target: SocketAddr) -> bool {
+        !is_group(target.ip()) && self.permits(visitor, target) && !self.is_own_port(target)
+    }
+
+    fn is_own_port(&mut self, target: SocketAddr) -> bool {
+        let ip = target.ip();
+        self.terms.udp_ports.is_claimed(ip, target.port())
+            && (self.host.is_local(ip)
+                // An address that has come up just now shows by being its own source.
+                || self.net.source_towards(ip).is_ok_and(|source| canonical(source.ip()) == ip))
+    }
+
     pub(super) fn after(&self, timeout: Option<Duration>) -> Option<Instant> {
         self.now.checked_add(timeout?)
     }
+}
+
+/// Whether it is the address of more than one host.
+fn is_group(ip: IpAddr) -> bool {
+    ip.is_multicast() || ip == Ipv4Addr::BROADCAST
 }

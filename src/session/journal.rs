@@ -1,8 +1,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::access::Record;
-use crate::metrics::Traffic;
+use crate::access::{GivenPort, Record};
+use crate::metrics::{Datagrams, Traffic};
 use crate::outcome::Refusal;
 use crate::proto::{Command, Target};
 
@@ -20,7 +20,7 @@ pub(super) enum Step {
     Auth,
     /// To find out what the target's name means.
     Resolve,
-    /// To connect to the target.
+    /// To connect to the target, or for somebody to connect to us.
     Connect,
 }
 
@@ -71,6 +71,28 @@ impl Journal {
         self.end_step(now);
         (self.record.connected, self.record.outgoing) = (Some(address), Some(bnd));
         self.record.rep = Some(0);
+    }
+
+    /// The client is told that somebody may connect to `own`, and to say `bnd` to them.
+    pub(super) fn listening(&mut self, own: SocketAddr, bnd: SocketAddr, now: Instant) {
+        self.begin(Step::Connect, now);
+        self.record.outgoing = Some(own);
+        self.record.given = Some(GivenPort { bnd, datagrams: None }.into());
+        self.record.rep = Some(0);
+    }
+
+    /// The client is told to send its datagrams to `bnd`.
+    pub(super) fn associated(&mut self, bnd: SocketAddr, now: Instant) {
+        self.end_step(now);
+        self.record.given = Some(GivenPort { bnd, datagrams: None }.into());
+        self.record.rep = Some(0);
+    }
+
+    /// These datagrams were relayed and dropped.
+    pub(super) fn relayed(&mut self, datagrams: Box<Datagrams>) {
+        if let Some(given) = &mut self.record.given {
+            given.datagrams = Some(datagrams);
+        }
     }
 
     /// The client is told that it gets nothing.

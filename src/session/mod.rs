@@ -2,19 +2,21 @@
 //!
 //! A [`Session`] is told facts (`handle_*`: an event, an answer, a deadline) and says what it needs
 //! next ([`Turn`], [`wake_at`](Session::wake_at)). It reaches the world through [`Net`] and
-//! [`Socket`] only, so that the simulator drives the code the reactor drives.
+//! [`Socket`](crate::relay::Socket) only, so that the simulator drives the code the reactor drives.
 //!
 //! The leaf modules own one state each and report what happened; what comes of it is decided here:
 //!
 //! ```text
-//! Negotiating ─▶ Resolving ─▶ Connecting ─▶ Relaying ─▶ Severing
-//!      │             │             │            │           │
-//!      └─────────────┴──▶ Closing ◀┴────────────┴───▶ over ◀┘
+//! Negotiating ─▶ Resolving ─▶ Connecting ┬▶ Relaying ─▶ Severing
+//!      │             └──────▶ Accepting  ┘      │           │
+//!      ├─▶ Associated ─────────────┐            │           │
+//!      └──▶ Closing ◀── all above ─┴──▶ over ◀──┴───────────┘
 //! ```
 
 pub mod associate;
 pub mod negotiation;
 
+mod accepting;
 mod closing;
 mod connecting;
 mod context;
@@ -23,26 +25,29 @@ mod journal;
 mod outbox;
 mod pending;
 mod relaying;
+mod requests;
 
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use self::accepting::{Accepted, Accepting};
+use self::associate::Associated;
 use self::closing::Closing;
-use self::connecting::{Attempted, Candidates, Connecting};
+use self::connecting::{Attempted, Connecting};
 use self::context::Visitor;
 pub use self::context::{Context, Net, Terms};
 use self::handshake::{Handshake, Heard};
-use self::journal::{Journal, Step};
+use self::journal::Journal;
 use self::negotiation::Phase;
 use self::outbox::Outbox;
 use self::pending::Pending;
 use self::relaying::{Relay, Relayed, Severed, Severing, Side};
 use crate::access::Record;
-use crate::dns::{Answer, Asked};
+use crate::dns::Answer;
 use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
-use crate::proto::{Command, Host, Name, Reply, Request};
+use crate::proto::Reply;
 use crate::relay::{Endpoint, Lane, Pumped, Readiness};
 use crate::token::{Role, Token};
 
@@ -83,13 +88,24 @@ pub struct Session<N: Net> {
 
 enum State<N: Net> {
     Negotiating(Handshake<N::Socket>),
-    Resolving(Pending<N::Socket>, u16),
+    Resolving(Pending<N::Socket>, Purpose),
     Connecting(Connecting<N::Socket>),
+    Accepting(Box<Accepting<N>>),
+    Associated(Box<Associated<N>>),
     Relaying(Relay<N::Socket>),
     Severing(Severing<N::Socket>),
     Closing(Closing<N::Socket>),
     /// It is being moved from one state to another.
     Between,
+}
+
+/// What a name's addresses are for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// To be connected to, at this port.
+    Connect(u16),
+    /// To be waited for (BIND); the port tells where from, which nobody can know.
+    Bind(u16),
 }
 
 /// What a state comes to.
@@ -130,13 +146,28 @@ impl<N: Net> Session<N> {
         token: Token,
         readiness: Readiness,
     ) -> Turn {
-        let Some(endpoint) = self.endpoint(token) else { return Turn::Wait };
-        endpoint.handle_readiness(readiness);
+        match &mut self.state {
+            State::Accepting(accepting) if token != self.client => {
+                accepting.handle_readiness(token);
+            }
+            State::Associated(associated) if token != self.client => {
+                associated.handle_readiness(token, readiness);
+            }
+            _ => match self.endpoint(token) {
+                Some(endpoint) => endpoint.handle_readiness(readiness),
+                None => return Turn::Wait,
+            },
+        }
         self.advance(cx)
     }
 
     /// The resolver has answered the question asked under `token`.
     pub fn handle_answer(&mut self, cx: &mut Context<N>, token: Token, answer: Answer) -> Turn {
+        let visitor = self.visitor();
+        if let State::Associated(associated) = &mut self.state {
+            associated.handle_answer(cx, visitor, token, &answer);
+            return self.advance(cx);
+        }
         if self.other != Some(token) {
             return Turn::Wait;
         }
@@ -144,7 +175,13 @@ impl<N: Net> Session<N> {
             self.other = None;
         }
         self.state = match mem::replace(&mut self.state, State::Between) {
-            State::Resolving(pending, port) => self.resolved(cx, pending, port, answer),
+            State::Resolving(pending, purpose) => self.resolved(cx, pending, purpose, answer),
+            State::Accepting(mut accepting) => {
+                if let Answer::Addresses { addresses, .. } = answer {
+                    accepting.expected.extend(self.permitted(cx, addresses, 0));
+                }
+                State::Accepting(accepting)
+            }
             State::Connecting(mut connecting) => {
                 if let Answer::Addresses { addresses, more } = answer {
                     connecting.extend(addresses, more);
@@ -185,6 +222,8 @@ impl<N: Net> Session<N> {
             State::Negotiating(handshake) => handshake.client().reset_on_close(),
             State::Resolving(pending, _) => pending.client.reset_on_close(),
             State::Connecting(connecting) => connecting.pending.client.reset_on_close(),
+            State::Accepting(accepting) => accepting.pending.client.reset_on_close(),
+            State::Associated(associated) => associated.control.reset_on_close(),
             State::Closing(_) | State::Between => {}
         }
     }
@@ -197,6 +236,12 @@ impl<N: Net> Session<N> {
             State::Negotiating(handshake) => handshake.release(buffers),
             State::Resolving(pending, _) => pending.release(buffers),
             State::Connecting(connecting) => connecting.pending.release(buffers),
+            State::Accepting(accepting) => accepting.pending.release(buffers),
+            State::Associated(associated) => {
+                let datagrams = associated.release(cx);
+                self.traffic = datagrams.bytes;
+                self.journal.relayed(datagrams);
+            }
             State::Relaying(relay) => {
                 relay.release(buffers);
                 self.traffic = relay.traffic();
@@ -225,6 +270,8 @@ impl<N: Net> Session<N> {
             },
             State::Resolving(..) => Stage::Resolving,
             State::Connecting(_) => Stage::Connecting,
+            State::Accepting(_) => Stage::Accepting,
+            State::Associated(_) => Stage::Associated,
             State::Relaying(_) => Stage::Relaying,
             State::Severing(_) => Stage::Severing,
             State::Closing(_) | State::Between => Stage::Closing,
@@ -247,6 +294,8 @@ impl<N: Net> Session<N> {
             (State::Negotiating(handshake), Side::Client) => Some(handshake.client()),
             (State::Resolving(pending, _), Side::Client) => Some(&mut pending.client),
             (State::Connecting(connecting), Side::Client) => Some(&mut connecting.pending.client),
+            (State::Accepting(accepting), Side::Client) => Some(&mut accepting.pending.client),
+            (State::Associated(associated), Side::Client) => Some(&mut associated.control),
             (State::Connecting(connecting), Side::Target) => connecting.attempted(token),
             (_, Side::Target) if self.other != Some(token) => None,
             (State::Relaying(relay), Side::Client) => Some(&mut relay.client),
@@ -260,16 +309,17 @@ impl<N: Net> Session<N> {
     /// Does what can be done now.
     fn advance(&mut self, cx: &mut Context<N>) -> Turn {
         loop {
-            if let Some(turn) = self.relay(cx) {
+            if let Some(turn) = self.relay(cx).or_else(|| self.relay_datagrams(cx)) {
                 return turn;
             }
             let next = match mem::replace(&mut self.state, State::Between) {
                 State::Negotiating(handshake) => self.negotiate(cx, handshake),
-                State::Resolving(pending, port) => self.await_answer(cx, pending, port),
+                State::Resolving(pending, purpose) => self.await_answer(cx, pending, purpose),
                 State::Connecting(connecting) => self.await_target(cx, connecting),
+                State::Accepting(accepting) => self.await_peer(cx, accepting),
                 State::Severing(severing) => self.pass_on_reset(cx, severing),
                 State::Closing(closing) => self.await_end(cx, closing),
-                relay @ State::Relaying(_) => Next::Become(relay),
+                relay @ (State::Relaying(_) | State::Associated(_)) => Next::Become(relay),
                 State::Between => return Turn::Wait,
             };
             match next {
@@ -322,14 +372,14 @@ impl<N: Net> Session<N> {
         &mut self,
         cx: &mut Context<N>,
         mut pending: Pending<N::Socket>,
-        port: u16,
+        purpose: Purpose,
     ) -> Next<N> {
         let gone = pending.is_gone(&mut self.outbox, &mut cx.buffers);
         let turn = match gone {
             true => Turn::End(Outcome::ClientGone),
             false => self.wait(cx.now, &pending.client),
         };
-        Next::Stay(State::Resolving(pending, port), turn)
+        Next::Stay(State::Resolving(pending, purpose), turn)
     }
 
     fn await_target(
@@ -340,8 +390,7 @@ impl<N: Net> Session<N> {
         if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
             return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
         }
-        let visitor = Visitor { listener: self.listener.into(), client: self.journal.client() };
-        match connecting.advance(cx, self.client.slot(), visitor) {
+        match connecting.advance(cx, self.visitor()) {
             Attempted::Waiting(next_at) => {
                 let turn = self.wait(cx.now, &connecting.pending.client);
                 self.look_again_at = earlier(self.look_again_at, next_at);
@@ -357,6 +406,42 @@ impl<N: Net> Session<N> {
                 Next::Become(self.refuse(cx, connecting.pending, refusal))
             }
         }
+    }
+
+    fn await_peer(&mut self, cx: &mut Context<N>, mut accepting: Box<Accepting<N>>) -> Next<N> {
+        if accepting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
+            return Next::Stay(State::Accepting(accepting), Turn::End(Outcome::ClientGone));
+        }
+        let turn = match accepting.advance(cx, self.visitor()) {
+            Accepted::Nobody => self.wait(cx.now, &accepting.pending.client),
+            Accepted::Starved => self.wait_and_look_again(cx.now),
+            Accepted::Yielded => Turn::Yield,
+            Accepted::Peer { peer, address, token, local } => {
+                self.forget_question(cx);
+                self.other = Some(token);
+                self.journal.granted(address, local, cx.now);
+                return Next::Become(self.grant(cx, accepting.pending, peer, address));
+            }
+        };
+        Next::Stay(State::Accepting(accepting), turn)
+    }
+
+    /// A turn of an association, if that is what it is: nothing is moved for it either.
+    fn relay_datagrams(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        let visitor = self.visitor();
+        let State::Associated(associated) = &mut self.state else { return None };
+        let relayed = associated.advance(cx, visitor, &mut self.outbox);
+        let replied = self.outbox.is_empty();
+        let end = associated.expires_at((&cx.terms.udp, &cx.terms.timeout), replied);
+        self.deadline = earlier(self.deadline, end);
+        Some(match relayed {
+            associate::Relayed::Over(outcome) => Turn::End(outcome),
+            associate::Relayed::Yielded => Turn::Yield,
+            associate::Relayed::All if replied => Turn::Wait,
+            associate::Relayed::All | associate::Relayed::Starved => {
+                self.wait_and_look_again(cx.now)
+            }
+        })
     }
 
     /// A turn of a relay, if that is what it is. Most turns are, and most relays go on: nothing is
@@ -413,77 +498,6 @@ impl<N: Net> Session<N> {
             false => self.wait(cx.now, &closing.peer),
         };
         Next::Stay(State::Closing(closing), turn)
-    }
-
-    /// A well-formed request: does what it asks, or says that we do not.
-    fn meet(
-        &mut self,
-        cx: &mut Context<N>,
-        pending: Pending<N::Socket>,
-        request: Request,
-    ) -> State<N> {
-        let Request { command, target, .. } = request;
-        let state = match (command, &target.host) {
-            (Command::Connect, Host::Ip(ip)) => {
-                self.connect(cx, pending, Candidates::asked(*ip), target.port, false)
-            }
-            (Command::Connect, Host::Name(name)) => self.resolve(cx, pending, name, target.port),
-            (Command::Bind | Command::UdpAssociate, _) => {
-                self.refuse(cx, pending, Refusal::CommandUnsupported)
-            }
-        };
-        self.journal.requested(command, target);
-        state
-    }
-
-    fn resolve(
-        &mut self,
-        cx: &mut Context<N>,
-        pending: Pending<N::Socket>,
-        name: &Name,
-        port: u16,
-    ) -> State<N> {
-        let token = cx.token(Role::Answer, self.client.slot());
-        self.deadline = cx.after(cx.terms.timeout.resolve);
-        self.journal.begin(Step::Resolve, cx.now);
-        let asked = cx.net.resolve(name, token, self.deadline, cx.now);
-        if asked.is_open() {
-            self.other = Some(token);
-        }
-        match asked {
-            Asked::Known(answer) => self.resolved(cx, pending, port, answer),
-            Asked::Pending => State::Resolving(pending, port),
-            Asked::Full => self.refuse(cx, pending, Refusal::General),
-        }
-    }
-
-    /// The first answer has come.
-    fn resolved(
-        &mut self,
-        cx: &mut Context<N>,
-        pending: Pending<N::Socket>,
-        port: u16,
-        answer: Answer,
-    ) -> State<N> {
-        match answer {
-            Answer::Addresses { addresses, more } => {
-                self.connect(cx, pending, Candidates::named(addresses), port, more)
-            }
-            Answer::Failed(failure) => self.refuse(cx, pending, failure.refusal()),
-        }
-    }
-
-    fn connect(
-        &mut self,
-        cx: &Context<N>,
-        pending: Pending<N::Socket>,
-        candidates: Candidates,
-        port: u16,
-        more: bool,
-    ) -> State<N> {
-        self.deadline = cx.after(cx.terms.timeout.connect);
-        self.journal.begin(Step::Connect, cx.now);
-        State::Connecting(Connecting::new(pending, candidates, port, more, cx.now))
     }
 
     /// What a name means is of no more interest.
@@ -567,6 +581,18 @@ impl<N: Net> Session<N> {
                 let refusal = connecting.refusal(Refusal::TimedOut);
                 (self.refuse(cx, connecting.pending, refusal), None)
             }
+            State::Accepting(accepting) => {
+                (self.refuse(cx, accepting.pending, Refusal::TimedOut), None)
+            }
+            State::Associated(mut associated) => {
+                let replied = self.outbox.is_empty();
+                let outcome = associated.expire(cx, replied);
+                self.deadline = associated.expires_at((&cx.terms.udp, &cx.terms.timeout), replied);
+                if outcome.is_some() {
+                    associated.control.reset_on_close();
+                }
+                (State::Associated(associated), outcome)
+            }
             State::Relaying(mut relay) => {
                 relay.keep_alive(cx.now);
                 let replied = self.outbox.is_empty();
@@ -596,6 +622,11 @@ impl<N: Net> Session<N> {
         outcome
     }
 
+    fn visitor(&self) -> Visitor {
+        let (slot, client) = (self.client.slot(), self.journal.client());
+        Visitor { slot, listener: self.listener.into(), client }
+    }
+
     fn wait(&mut self, now: Instant, peer: &Endpoint<N::Socket>) -> Turn {
         if self.outbox.is_empty() && !peer.is_starved() {
             return Turn::Wait;
@@ -620,6 +651,11 @@ impl<N: Net> Session<N> {
             State::Negotiating(handshake) => handshake.client().look_again(),
             State::Resolving(pending, _) => pending.client.look_again(),
             State::Connecting(connecting) => connecting.pending.client.look_again(),
+            State::Accepting(accepting) => {
+                accepting.pending.client.look_again();
+                accepting.look_again();
+            }
+            State::Associated(associated) => associated.look_again(),
             State::Relaying(relay) => {
                 relay.client.look_again();
                 relay.target.look_again();
@@ -632,6 +668,11 @@ impl<N: Net> Session<N> {
             State::Between => {}
         }
     }
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -8,8 +8,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// A method, a login's status and the longest reply: 2 + 2 + 22, all unsent.
-    const CAPACITY: usize = 28;
+    /// A method, a login's status and the two longest replies: 2 + 2 + 22 + 22, all unsent.
+    const CAPACITY: usize = 48;
 
     pub(super) fn new() -> Outbox {
         Outbox { bytes: [0; Outbox::CAPACITY], start: 0, end: 0 }

@@ -379,6 +379,7 @@ impl Gateway {
     fn buffers_held(&self, world: &World, entry: &Entry) -> usize {
         let life = &world.lives[entry.life];
         match entry.stage {
+            Stage::Accepting | Stage::Associated => 0,
             Stage::Greeting
             | Stage::Authenticating
             | Stage::Requesting
@@ -410,6 +411,7 @@ impl Gateway {
         let life = &world.lives[entry.life];
         let limits = &self.limits;
         let (limit, since) = match entry.stage {
+            Stage::Accepting | Stage::Associated => (None, 0),
             Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
                 (limits.handshake, life.accepted_at)
             }
@@ -456,6 +458,7 @@ impl Gateway {
         }
         let can_say = client.tcp.has_space(OURS) && !client.fault_known;
         match entry.stage {
+            Stage::Accepting | Stage::Associated => None,
             Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
                 if has_news(client) {
                     return Some("a client that speaks");

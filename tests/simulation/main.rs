@@ -26,9 +26,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::Users;
-use ringsocks::config::{RelayMode, TargetRule, Timeouts};
+use ringsocks::config::{Config, ListenCommand, RelayMode, TargetRule, Timeouts};
 use ringsocks::outcome::Outcome;
-use ringsocks::policy::{ClientLimits, SessionLimit, Targets};
+use ringsocks::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
 use ringsocks::session::Terms;
 
 use crate::counts::Event;
@@ -192,11 +192,27 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         half_closed: duration(limits.half_closed),
         closing: duration(limits.closing),
     };
-    let limit = Arc::new(SessionLimit::new(usize::MAX));
+    let limit = Arc::new(SessionLimit::new(usize::MAX, usize::MAX));
     let everything = ["0.0.0.0/0", "::/0"].map(|it| TargetRule::Network(it.parse().unwrap()));
     let targets = vec![Targets::new(Some(everything.to_vec()))];
-    let clients = Arc::new(ClientLimits::new(None, None));
-    (Terms { users, timeout, targets, limit, clients }, limits)
+    let clients = Arc::new(ClientLimits::new(None, None, None));
+    let commands = vec![Commands::new(Some(vec![ListenCommand::Connect]))];
+    let Config { udp, bind, .. } = Config::default();
+    let udp_ports = Ports::new(udp.ports, 0).into();
+    let bind_ports = Ports::new(bind.ports, 0).into();
+    let terms = Terms {
+        users,
+        timeout,
+        commands,
+        targets,
+        udp,
+        udp_ports,
+        bind,
+        bind_ports,
+        limit,
+        clients,
+    };
+    (terms, limits)
 }
 
 /// Lets the network and the peers do something. Says whether anything happened.

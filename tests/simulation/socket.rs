@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use ringsocks::dns::{Answer, Asked};
 use ringsocks::proto::Name;
-use ringsocks::relay::Socket;
+use ringsocks::relay::{DatagramSocket, Socket};
 use ringsocks::session::Net;
-use ringsocks::sys;
+use ringsocks::sys::{self, Batch, Outgoing};
 use ringsocks::token::Token;
 
 use crate::counts::Event;
@@ -182,8 +182,47 @@ impl Drop for SimSocket {
 /// The way from sessions to the world.
 pub(crate) struct SimNet(pub(crate) Rc<RefCell<World>>);
 
+/// The lives of this simulation ask for connections only.
+pub(crate) struct NoDatagrams;
+
+impl DatagramSocket for NoDatagrams {
+    fn connect(&mut self, _: SocketAddr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn receive(&mut self, _: &mut Batch, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn send(&mut self, _: &[Outgoing<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 impl Net for SimNet {
     type Socket = SimSocket;
+    type Listener = ();
+    type Datagrams = NoDatagrams;
+
+    fn source_towards(&mut self, _: IpAddr) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn listen(&mut self, _: SocketAddr, _: Token) -> io::Result<((), u16)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn accept(&mut self, (): &mut ()) -> io::Result<(SimSocket, SocketAddr)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn watch(&mut self, _: &mut SimSocket, _: Token) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn bind_datagrams(&mut self, _: SocketAddr, _: Token) -> io::Result<(NoDatagrams, u16)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<SimSocket> {
         let link = self.0.borrow_mut().connect(address, token)?;

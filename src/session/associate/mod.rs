@@ -1,4 +1,444 @@
-//! UDP ASSOCIATE (RFC 1928 section 7): what a client's datagrams go through.
+//! A client's relay for datagrams (UDP ASSOCIATE, RFC 1928 section 7).
+//!
+//! One socket for the client, and one for each family of targets, whoever they are: a client's
+//! datagrams leave from one port of ours, so that whom it sent something can tell it from others.
+//! What cannot be relayed is dropped, counted, and ends nothing.
+//!
+//! ```text
+//! client ─▶ inside ─▶ header off ─▶ fragments ─▶ name? ─▶ gate ─▶ outside ─▶ targets
+//! client ◀─ inside ◀─ header on ◀──────────────────────── contacted? ◀─ outside ◀─ targets
+//! ```
 
 pub mod contacts;
 pub mod reassembly;
+
+mod client;
+mod down;
+mod naming;
+mod up;
+
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Instant;
+
+use self::client::Client;
+use self::contacts::{Circle, Contacts, Identity};
+use self::naming::Naming;
+use self::reassembly::{Budget, Reassembly};
+use crate::config::{self, Filter, Timeouts};
+use crate::dns::Answer;
+use crate::metrics::{Datagrams, DropReason, Traffic};
+use crate::outcome::{Outcome, Refusal};
+use crate::policy::{Claim, Extra, HeldPort, NoPort};
+use crate::proto::{Host, Target, canonical};
+use crate::relay::{
+    DatagramEndpoint, DatagramSocket, Endpoint, Posted, Readiness, Received, Segmentation,
+};
+use crate::session::context::Visitor;
+use crate::session::outbox::{Flushed, Outbox};
+use crate::session::{Context, Net, earlier, with_port};
+use crate::sys::Batch;
+use crate::token::{Role, Token};
+
+/// What the associations of a reactor share.
+pub struct Shared {
+    /// Made when the first association needs it: it is large.
+    batch: Option<Box<Batch>>,
+    /// None: anybody may answer.
+    contacts: Option<Contacts>,
+    fragments: Budget,
+    room: naming::Room,
+    segmentation: Segmentation,
+    /// What all of them have relayed and dropped.
+    totals: Datagrams,
+}
+
+/// A client's association.
+pub(super) struct Associated<N: Net> {
+    pub(super) control: Endpoint<N::Socket>,
+    inside: Inside<N::Datagrams>,
+    /// By [`Family`]. Boxed, for an association that is idle may never have had one.
+    outside: [Option<Box<Outside<N::Datagrams>>>; 2],
+    circle: Option<Circle>,
+    fragments: Reassembly,
+    naming: Naming,
+    /// Nothing has been counted while there is none.
+    tally: Option<Box<Datagrams>>,
+    active_at: Instant,
+}
+
+/// The client's side of an association.
+pub(super) struct Inside<D> {
+    client: Client,
+    /// Whether the socket sends to the client by itself.
+    is_connected: bool,
+    port: Port<D>,
+    _held: HeldPort,
+}
+
+/// A socket at a port of ours.
+struct Port<D> {
+    token: Token,
+    // Given back before the port is free.
+    _claim: Claim,
+    endpoint: DatagramEndpoint<D>,
+}
+
+struct Outside<D> {
+    port: Port<D>,
+    _room: Extra,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+/// What came of a turn of it.
+pub(super) enum Relayed {
+    /// It has relayed what there was.
+    All,
+    /// There may be more, for another turn.
+    Yielded,
+    /// There may be more, and no edge will tell when it can be had.
+    Starved,
+    /// The control connection has ended.
+    Over(Outcome),
+}
+
+impl Shared {
+    /// Contacted addresses of all associations together: some 10 MB.
+    const CONTACTS_MAX: usize = 128 * 1024;
+    /// Bytes in fragments whose others have not come.
+    const FRAGMENTS_MAX: usize = 8 << 20;
+
+    /// Nothing is held yet.
+    pub(super) fn new(udp: &config::Udp) -> Shared {
+        Shared {
+            batch: None,
+            contacts: identity(udp.filter)
+                .map(|identity| Contacts::new(identity, udp.peers, Self::CONTACTS_MAX)),
+            fragments: Budget::new(Self::FRAGMENTS_MAX),
+            room: naming::Room::new(),
+            segmentation: Segmentation::new(),
+            totals: Datagrams::default(),
+        }
+    }
+
+    /// What all associations have relayed and dropped.
+    pub fn totals(&self) -> &Datagrams {
+        &self.totals
+    }
+}
+
+impl<N: Net> Associated<N> {
+    /// Stray bytes of a client are thrown away by so many before others have their turn.
+    const DISCARD_BYTES: usize = 64 * 1024;
+    /// How often the kernel is asked for a port: it may choose one that is ours at another address.
+    const PORT_CHOICES: usize = 4;
+
+    /// An association of the client behind `control`.
+    pub(super) fn new(
+        cx: &mut Context<N>,
+        control: Endpoint<N::Socket>,
+        inside: Inside<N::Datagrams>,
+    ) -> Associated<N> {
+        Associated {
+            control,
+            inside,
+            outside: [None, None],
+            circle: cx.datagrams.contacts.as_mut().map(Contacts::open),
+            fragments: Reassembly::new(),
+            naming: Naming::default(),
+            tally: None,
+            active_at: cx.now,
+        }
+    }
+
+    /// The poll reported something under `token`.
+    pub(super) fn handle_readiness(&mut self, token: Token, readiness: Readiness) {
+        if let Some(port) = self.ports().find(|port| port.token == token) {
+            port.endpoint.handle_readiness(readiness);
+        }
+    }
+
+    /// The resolver has answered a question asked under `token`.
+    pub(super) fn handle_answer(
+        &mut self,
+        cx: &mut Context<N>,
+        visitor: Visitor,
+        token: Token,
+        answer: &Answer,
+    ) {
+        let Some(asked) = self.naming.end(token, &mut cx.datagrams.room) else { return };
+        if !answer.is_last() {
+            cx.net.forget(token);
+        }
+        self.send_letters(cx, visitor, &asked.letters, answer);
+    }
+
+    /// Hears the client out first: when it has ended its connection nothing is relayed any more.
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Context<N>,
+        visitor: Visitor,
+        outbox: &mut Outbox,
+    ) -> Relayed {
+        if let Some(outcome) = self.hear_control(outbox) {
+            return Relayed::Over(outcome);
+        }
+        if self.is_readable() {
+            let mut batch = cx.datagrams.batch.take().unwrap_or_default();
+            self.relay_up(cx, visitor, &mut batch);
+            for family in [Family::V4, Family::V6] {
+                self.relay_down(cx, family, &mut batch);
+            }
+            cx.datagrams.batch = Some(batch);
+        }
+        match () {
+            () if self.is_readable() || self.control.is_readable() => Relayed::Yielded,
+            () if self.ports().any(|port| port.endpoint.is_starved()) => Relayed::Starved,
+            () => Relayed::All,
+        }
+    }
+
+    /// Stray bytes are no reason to end it.
+    fn hear_control(&mut self, outbox: &mut Outbox) -> Option<Outcome> {
+        if outbox.flush(&mut self.control) == Flushed::Broken {
+            return Some(Outcome::ClientReset);
+        }
+        match self.control.discard(Self::DISCARD_BYTES) {
+            Received::End => Some(Outcome::Finished),
+            Received::Reset => Some(Outcome::ClientReset),
+            Received::Bytes(_) | Received::Blocked => {
+                self.control.is_reset().then_some(Outcome::ClientReset)
+            }
+        }
+    }
+
+    /// When [`expire`](Self::expire) is to be called; `replied`: the client has its reply.
+    pub(super) fn expires_at(
+        &self,
+        terms: (&config::Udp, &Timeouts),
+        replied: bool,
+    ) -> Option<Instant> {
+        let waiting = earlier(self.fragments.expires_at(), self.naming.expires_at());
+        earlier(waiting, self.ends_at(terms, replied))
+    }
+
+    fn ends_at(&self, (udp, timeout): (&config::Udp, &Timeouts), replied: bool) -> Option<Instant> {
+        let patience = if replied { udp.idle } else { timeout.handshake };
+        self.active_at.checked_add(patience?)
+    }
+
+    /// Gives up what has waited too long: it may be the association.
+    pub(super) fn expire(&mut self, cx: &mut Context<N>, replied: bool) -> Option<Outcome> {
+        let dropped = self.fragments.expire(cx.now, &mut cx.datagrams.fragments);
+        self.count_drop(cx, DropReason::Fragment, dropped);
+        while let Some(asked) = self.naming.expire(cx.now, &mut cx.datagrams.room) {
+            self.give_up_name(cx, &asked);
+        }
+        let ends_at = self.ends_at((&cx.terms.udp, &cx.terms.timeout), replied);
+        let is_over = ends_at.is_some_and(|at| at <= cx.now);
+        is_over.then_some(match replied {
+            true => Outcome::IdleTimeout,
+            false => Outcome::HandshakeTimeout,
+        })
+    }
+
+    /// Finds out what no edge may ever tell.
+    pub(super) fn look_again(&mut self) {
+        self.control.look_again();
+        self.ports().for_each(|port| port.endpoint.look_again());
+    }
+
+    /// Gives back what it holds of what is shared. Returns what it has relayed and dropped.
+    pub(super) fn release(&mut self, cx: &mut Context<N>) -> Box<Datagrams> {
+        while let Some(asked) = self.naming.give_up(&mut cx.datagrams.room) {
+            self.give_up_name(cx, &asked);
+        }
+        let dropped = self.fragments.abandon(&mut cx.datagrams.fragments);
+        self.count_drop(cx, DropReason::Fragment, dropped);
+        if let (Some(contacts), Some(circle)) = (&mut cx.datagrams.contacts, self.circle.take()) {
+            contacts.forget(circle);
+        }
+        self.tally.take().unwrap_or_default()
+    }
+
+    fn give_up_name(&mut self, cx: &mut Context<N>, asked: &naming::Asked) {
+        cx.net.forget(asked.token());
+        self.count_drop(cx, DropReason::Unresolved, asked.letters.len() as u64);
+    }
+
+    /// The socket for targets of a family, if there is one to be had.
+    fn outside(
+        &mut self,
+        cx: &mut Context<N>,
+        visitor: Visitor,
+        family: Family,
+    ) -> Option<&mut Outside<N::Datagrams>> {
+        let outside = &mut self.outside[family as usize];
+        if outside.is_none() {
+            let mut opened = (0..Self::PORT_CHOICES).map(|_| Outside::open(cx, visitor, family));
+            *outside = opened.find_map(|outside| outside).map(Box::new);
+        }
+        outside.as_deref_mut()
+    }
+
+    fn is_readable(&mut self) -> bool {
+        self.ports().any(|port| port.endpoint.is_readable())
+    }
+
+    fn ports(&mut self) -> impl Iterator<Item = &mut Port<N::Datagrams>> {
+        let outside = self.outside.iter_mut().flatten().map(|outside| &mut outside.port);
+        iter::once(&mut self.inside.port).chain(outside)
+    }
+
+    fn count_posted(&mut self, cx: &mut Context<N>, posted: Posted, to: fn(u64) -> Traffic) {
+        if posted.parcels > 0 {
+            self.active_at = cx.now;
+            for tally in [self.tally.get_or_insert_default(), &mut cx.datagrams.totals] {
+                tally.relayed += to(posted.parcels);
+                tally.bytes += to(posted.bytes);
+            }
+        }
+        self.count_drop(cx, DropReason::Unsent, posted.unsent);
+        self.count_drop(cx, DropReason::TooLarge, posted.too_large);
+    }
+
+    fn count_drop(&mut self, cx: &mut Context<N>, reason: DropReason, count: u64) {
+        if count > 0 {
+            self.tally.get_or_insert_default().count_drop(reason, count);
+            cx.datagrams.totals.count_drop(reason, count);
+        }
+    }
+}
+
+impl<D: DatagramSocket> Inside<D> {
+    /// Opens a port for a client that found us at `own`, and tells where the client is to send to.
+    pub(super) fn open(
+        cx: &mut Context<impl Net<Datagrams = D>>,
+        visitor: Visitor,
+        own: SocketAddr,
+        hint: &Target,
+    ) -> Result<(Inside<D>, SocketAddr), Refusal> {
+        let client = visitor.client;
+        let held = cx.terms.clients.hold_port(client).map_err(|_| Refusal::Denied)?;
+        let (port, number) = Port::open_inside(cx, visitor, own).map_err(|error| {
+            cx.terms.udp_ports.tell(&error, "datagrams", cx.now);
+            Refusal::General
+        })?;
+        let told = cx.terms.udp.advertise.address_for(client, canonical(own.ip()));
+        let client = Client::new(cx.terms.udp.client_check, client, port_hint(client, hint));
+        let mut inside = Inside { client, is_connected: false, port, _held: held };
+        inside.let_in_the_client(own);
+        Ok((inside, SocketAddr::new(told, number)))
+    }
+
+    /// A datagram of the client's has come from `source`.
+    fn confirm(&mut self, source: SocketAddr) {
+        if self.client.confirm(source) {
+            self.let_in_the_client(source);
+        }
+    }
+
+    /// The kernel sees to it that others need not be looked at; if it cannot, we do it alone.
+    fn let_in_the_client(&mut self, near: SocketAddr) {
+        let Some(peer) = self.client.peer() else { return };
+        let connected = self.port.endpoint.connect(with_scope(peer, near));
+        self.is_connected = connected.is_ok() && self.client.is_pinned();
+    }
+
+    /// Where answers go: the client, and whether the socket does not know it.
+    fn address(&self) -> Option<(SocketAddr, Option<SocketAddr>)> {
+        let client = self.client.address()?;
+        Some((client, Some(client).filter(|_| !self.is_connected)))
+    }
+}
+
+impl<D: DatagramSocket> Port<D> {
+    /// The client's side is at the address that the client found us at, never at all of ours.
+    fn open_inside(
+        cx: &mut Context<impl Net<Datagrams = D>>,
+        visitor: Visitor,
+        own: SocketAddr,
+    ) -> Result<(Port<D>, u16), NoPort> {
+        let token = cx.token(Role::UdpClient, visitor.slot);
+        let net = &mut cx.net;
+        let (socket, claim) = cx
+            .terms
+            .udp_ports
+            .take(own.ip(), |port| net.bind_datagrams(with_port(own, port), token))?;
+        let number = claim.port();
+        Ok((Port { token, _claim: claim, endpoint: DatagramEndpoint::new(socket) }, number))
+    }
+}
+
+impl<D: DatagramSocket> Outside<D> {
+    fn open(
+        cx: &mut Context<impl Net<Datagrams = D>>,
+        visitor: Visitor,
+        family: Family,
+    ) -> Option<Outside<D>> {
+        let room = cx.terms.limit.take_extra()?;
+        let token = cx.token(family.role(), visitor.slot);
+        let ip = family.unspecified();
+        let (socket, port) = match cx.net.bind_datagrams((ip, 0).into(), token) {
+            Ok(bound) => bound,
+            Err(error) => {
+                log::debug!("no socket for datagrams: {error}");
+                return None;
+            }
+        };
+        let claim = cx.terms.udp_ports.claim(ip, port)?;
+        let endpoint = DatagramEndpoint::new(socket);
+        Some(Outside { port: Port { token, _claim: claim, endpoint }, _room: room })
+    }
+}
+
+impl Family {
+    fn of(address: SocketAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    fn unspecified(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    fn role(self) -> Role {
+        match self {
+            Family::V4 => Role::UdpV4,
+            Family::V6 => Role::UdpV6,
+        }
+    }
+}
+
+/// What makes a source one that was sent to.
+fn identity(filter: Filter) -> Option<Identity> {
+    match filter {
+        Filter::Address => Some(Identity::Address),
+        Filter::AddressPort => Some(Identity::AddressPort),
+        Filter::EndpointIndependent => None,
+    }
+}
+
+/// The port that a client says it will send from. Clients write all kinds of things there; it counts
+/// if the address is the one that we see.
+fn port_hint(client: IpAddr, hint: &Target) -> Option<u16> {
+    let is_its_own = hint.host == Host::from(client);
+    Some(hint.port).filter(|&port| is_its_own && port != 0)
+}
+
+/// A link-local address says nothing without the link that it is on.
+fn with_scope(address: SocketAddr, near: SocketAddr) -> SocketAddr {
+    match (address, near) {
+        (SocketAddr::V6(it), SocketAddr::V6(near)) if it.scope_id() == 0 => {
+            SocketAddrV6::new(*it.ip(), it.port(), 0, near.scope_id()).into()
+        }
+        _ => address,
+    }
+}

@@ -35,15 +35,22 @@ impl Budget {
         self.used
     }
 
-    fn take(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.max - self.used;
+    /// Whether so much is left.
+    pub(super) fn has(&self, bytes: usize) -> bool {
+        bytes <= self.max - self.used
+    }
+
+    /// Takes so much, if it is left.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let fits = self.has(bytes);
         if fits {
             self.used += bytes;
         }
         fits
     }
 
-    fn give_back(&mut self, bytes: usize) {
+    /// Gives back what was taken.
+    pub(super) fn give_back(&mut self, bytes: usize) {
         self.used -= bytes;
     }
 }

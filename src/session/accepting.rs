@@ -1,0 +1,146 @@
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::outcome::is_exhaustion;
+use crate::policy::{Claim, HeldPort};
+use crate::proto::canonical;
+use crate::relay::Endpoint;
+use crate::session::context::Visitor;
+use crate::session::{Context, Net, Pending};
+use crate::token::{Role, Token};
+
+/// A client that waits for somebody to connect to us (BIND).
+pub(super) struct Accepting<N: Net> {
+    pub(super) pending: Pending<N::Socket>,
+    pub(super) expected: Expected,
+    token: Token,
+    is_reported: bool,
+    // Given back before the port is free.
+    _claim: Claim,
+    _held: HeldPort,
+    listener: N::Listener,
+}
+
+/// Who may connect.
+pub(super) enum Expected {
+    /// Whoever the client might have connected to.
+    Anyone,
+    /// Somebody at one of these addresses, in canonical form.
+    These(Vec<IpAddr>),
+}
+
+/// What came of a turn of it.
+pub(super) enum Accepted<S> {
+    /// Nobody has come who is expected.
+    Nobody,
+    /// Somebody may have come, and there is nothing left to take them with. No edge will tell when
+    /// there is.
+    Starved,
+    /// Others may be waiting.
+    Yielded,
+    /// The one at `address` has, and its events come under `token`; `local` is our end.
+    Peer { peer: Endpoint<S>, address: SocketAddr, token: Token, local: SocketAddr },
+}
+
+impl<N: Net> Accepting<N> {
+    /// Strangers are turned away by so many before others have their turn.
+    const STRANGERS_PER_TURN: usize = 16;
+
+    pub(super) fn new(
+        pending: Pending<N::Socket>,
+        expected: Expected,
+        (listener, token): (N::Listener, Token),
+        claim: Claim,
+        held: HeldPort,
+    ) -> Accepting<N> {
+        Accepting {
+            pending,
+            expected,
+            token,
+            is_reported: false,
+            _claim: claim,
+            _held: held,
+            listener,
+        }
+    }
+
+    /// The poll reported something under `token`.
+    pub(super) fn handle_readiness(&mut self, token: Token) {
+        self.is_reported |= token == self.token;
+    }
+
+    /// Finds out what no edge may ever tell.
+    pub(super) fn look_again(&mut self) {
+        self.is_reported = true;
+    }
+
+    /// Lets the first one in who is expected, and nobody else: a stranger is no reason to give up
+    /// waiting, for then anybody could end it.
+    pub(super) fn advance(&mut self, cx: &mut Context<N>, visitor: Visitor) -> Accepted<N::Socket> {
+        let mut failures = 0;
+        for _ in 0..Self::STRANGERS_PER_TURN {
+            if !self.is_reported {
+                return Accepted::Nobody;
+            }
+            let Some(_room) = cx.terms.limit.take_extra() else { return Accepted::Starved };
+            match cx.net.accept(&mut self.listener) {
+                Ok((socket, address)) => match self.admit(cx, visitor, socket, address) {
+                    Some(accepted) => return accepted,
+                    None => cx.bind_strangers += 1,
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_reported = false;
+                }
+                Err(error) if is_exhaustion(&error) => return Accepted::Starved,
+                // A peer that is gone already, or an error that was its connection's.
+                Err(_) => failures += 1,
+            }
+        }
+        // Nothing but errors: one that stays must not keep us busy.
+        if failures == Self::STRANGERS_PER_TURN { Accepted::Starved } else { Accepted::Yielded }
+    }
+
+    /// The very address that is connected is what is judged.
+    fn admit(
+        &self,
+        cx: &mut Context<N>,
+        visitor: Visitor,
+        mut socket: N::Socket,
+        address: SocketAddr,
+    ) -> Option<Accepted<N::Socket>> {
+        let address = SocketAddr::new(canonical(address.ip()), address.port());
+        let token = cx.token(Role::Target, visitor.slot);
+        let is_expected = self.expected.includes(address.ip()) && cx.permits(visitor, address);
+        if !is_expected || cx.net.watch(&mut socket, token).is_err() {
+            return None;
+        }
+        let peer = Endpoint::new(socket);
+        let local = peer.local_addr().ok()?;
+        let is_permitted = cx.permits_connected(visitor, address, local);
+        is_permitted.then_some(Accepted::Peer { peer, address, token, local })
+    }
+}
+
+impl Expected {
+    fn includes(&self, ip: IpAddr) -> bool {
+        match self {
+            Expected::Anyone => true,
+            Expected::These(addresses) => addresses.contains(&ip),
+        }
+    }
+
+    /// The name turns out to have these, too.
+    pub(super) fn extend(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        if let Expected::These(known) = self {
+            known.extend(addresses);
+        }
+    }
+
+    /// Whom to be reachable for.
+    pub(super) fn first(&self) -> Option<IpAddr> {
+        match self {
+            Expected::Anyone => None,
+            Expected::These(addresses) => addresses.first().copied(),
+        }
+    }
+}
