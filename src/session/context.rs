@@ -151,6 +151,13 @@ impl<N: Net> Context<N> {
         !is_group(target.ip()) && self.permits(visitor, target) && !self.is_own_port(target)
     }
 
+    /// Whether a client at `address` is an association of ours, as far as is known: two that are each
+    /// other's client would hand on for ever what any echo outside sends back to them.
+    pub(super) fn is_own_client(&self, address: SocketAddr) -> bool {
+        let ip = canonical(address.ip());
+        self.terms.udp_ports.is_claimed(ip, address.port()) && self.host.is_local(ip)
+    }
+
     fn is_own_port(&mut self, target: SocketAddr) -> bool {
         let ip = target.ip();
         self.terms.udp_ports.is_claimed(ip, target.port())

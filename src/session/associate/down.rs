@@ -19,7 +19,7 @@ impl<N: Net> Associated<N> {
         }
         let lost = outside.port.endpoint.receive(batch);
         self.count_drop(cx, DropReason::Overflow, lost.into());
-        let client = self.inside.address();
+        let client = self.inside.address().filter(|(client, _)| !cx.is_own_client(*client));
         let (carried_max, to) =
             client.map_or((0, None), |(client, to)| (CARRIED_MAX[Family::of(client) as usize], to));
         let mut parcels = Parcels::new();
