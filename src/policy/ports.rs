@@ -29,7 +29,7 @@ pub struct Claim {
 /// Why no port could be taken.
 #[derive(Debug)]
 pub enum NoPort {
-    /// All of them are in use.
+    /// All that were tried are in use.
     Full(PortRange),
     /// The first that was free could not be used.
     Unusable(io::Error),
@@ -60,8 +60,9 @@ impl Ports {
         mut open: impl FnMut(u16) -> io::Result<(T, u16)>,
     ) -> Result<(T, Claim), NoPort> {
         let mut others = 0;
-        for port in self.candidates() {
+        for (passed, port) in self.candidates().enumerate() {
             if others == Self::OTHERS_MAX {
+                self.pass_over(passed);
                 break;
             }
             if port != 0 && self.is_claimed(ip, port) {
@@ -70,6 +71,7 @@ impl Ports {
             match open(port) {
                 Ok((socket, port)) => {
                     if let Some(claim) = self.claim(ip, port) {
+                        self.pass_over(passed);
                         return Ok((socket, claim));
                     }
                 }
@@ -86,7 +88,7 @@ impl Ports {
         let Some(more) = self.refusals.allow(now) else { return };
         let more = if more > 0 { format!("; {more} times more until now") } else { String::new() };
         match refused {
-            NoPort::Full(range) => log::warn!("no port of {range} is free for {what}{more}"),
+            NoPort::Full(range) => log::warn!("no free port of {range} is found for {what}{more}"),
             NoPort::Unusable(error) => log::warn!("no port for {what}: {error}{more}"),
         }
     }
@@ -103,6 +105,11 @@ impl Ports {
     pub fn is_claimed(&self, ip: IpAddr, port: u16) -> bool {
         let (word, bit) = self.place(ip, port);
         word.load(Ordering::Acquire) & bit != 0
+    }
+
+    /// The next client is not to try these again.
+    fn pass_over(&self, ports: usize) {
+        self.next.fetch_add(ports as u32, Ordering::Relaxed);
     }
 
     /// Every port of the range, each time from another one on.
