@@ -78,10 +78,11 @@ const SEGMENTS_MAX: usize = 64;
 const RUN_BYTES_MAX: usize = 65_000;
 
 impl<D: DatagramSocket> DatagramEndpoint<D> {
-    /// After a batch of more than this the next is a small one: a turn is to be short.
+    /// What a batch comes to if its messages are as those of the last one: a turn is to be short,
+    /// and what comes in a run is received at one message's price but handled at its own.
     const BATCH_BYTES: usize = 256 * 1024;
-    const SMALL_BATCH: u8 = 4;
-    const LARGE_BATCH: u8 = Batch::LEN_MAX as u8;
+    const BATCH_DATAGRAMS: usize = 256;
+    const SMALL_BATCH: usize = 4;
     /// What earlier datagrams met is reported instead of what was received, each once.
     const ERRORS_MAX: usize = 8;
 
@@ -94,7 +95,7 @@ impl<D: DatagramSocket> DatagramEndpoint<D> {
             error_reported: false,
             starved: false,
             lost: 0,
-            batch_max: Self::LARGE_BATCH,
+            batch_max: Batch::LEN_MAX as u8,
             segment_max: RUN_BYTES_MAX as u16,
         }
     }
@@ -150,9 +151,13 @@ impl<D: DatagramSocket> DatagramEndpoint<D> {
     }
 
     fn adapt_to(&mut self, batch: &Batch) -> u32 {
+        let messages = batch.messages().len();
         let bytes: usize = batch.messages().map(|message| message.bytes.len()).sum();
-        let is_large = bytes > Self::BATCH_BYTES;
-        self.batch_max = if is_large { Self::SMALL_BATCH } else { Self::LARGE_BATCH };
+        let datagrams: usize = batch.messages().map(|message| message.datagrams().count()).sum();
+        let fitting = |max: usize, had: usize| max * messages / had.max(1);
+        let fitting =
+            fitting(Self::BATCH_BYTES, bytes).min(fitting(Self::BATCH_DATAGRAMS, datagrams));
+        self.batch_max = fitting.clamp(Self::SMALL_BATCH, Batch::LEN_MAX) as u8;
         let Some(lost) = batch.lost() else { return 0 };
         let before = std::mem::replace(&mut self.lost, lost);
         lost.wrapping_sub(before)
