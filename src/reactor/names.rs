@@ -81,6 +81,10 @@ impl Names {
         asked
     }
 
+    pub(super) fn known(&mut self, name: &Name, now: Instant) -> Option<Answer> {
+        self.resolver.known(name, now)
+    }
+
     pub(super) fn forget(&mut self, waiter: Token) {
         self.resolver.forget(waiter);
     }

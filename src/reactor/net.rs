@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
-use crate::dns::Asked;
+use crate::dns::{Answer, Asked};
 use crate::offload::{self, Pool};
 use crate::proto::Name;
 use crate::reactor::mailbox::{Mail, Mailbox};
@@ -127,6 +127,14 @@ impl Net for Outside {
                     Err(offload::Full) => Asked::Full,
                 }
             }
+        }
+    }
+
+    fn known(&mut self, name: &Name, now: Instant) -> Option<Answer> {
+        match &mut self.resolver {
+            Resolver::Own(names) => names.known(name, now),
+            // It does not tell what it knows.
+            Resolver::System(..) => None,
         }
     }
 

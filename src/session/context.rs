@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::Users;
 use crate::config::{self, Timeouts};
-use crate::dns::Asked;
+use crate::dns::{Answer, Asked};
 use crate::policy::{ClientLimits, Commands, Host, Ports, SessionLimit, Targets};
 use crate::proto::{Name, canonical};
 use crate::relay::{Buffers, DatagramSocket, Socket};
@@ -54,6 +54,9 @@ pub trait Net {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Asked;
+
+    /// What is known of a name without asking anybody.
+    fn known(&mut self, name: &Name, now: Instant) -> Option<Answer>;
 
     /// Whoever asked under `token` wants no more answers.
     fn forget(&mut self, token: Token);

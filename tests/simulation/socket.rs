@@ -244,6 +244,10 @@ impl Net for SimNet {
         world.answer(index, token)
     }
 
+    fn known(&mut self, _: &Name, _: Instant) -> Option<Answer> {
+        None
+    }
+
     fn forget(&mut self, token: Token) {
         let world = &mut *self.0.borrow_mut();
         let life = &mut world.lives[world.owners[&token.slot()]];

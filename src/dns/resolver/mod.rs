@@ -1,5 +1,10 @@
 mod answering;
 mod sending;
+/// A name as all that is known of it is kept under.
+fn key(name: &Name) -> String {
+    name.as_str().trim_end_matches('.').to_ascii_lowercase()
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -157,32 +162,44 @@ impl Resolver {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Asked {
-        self.counters.asked += 1;
-        let name = name.as_str().trim_end_matches('.').to_ascii_lowercase();
-        if let Some(addresses) = self.sources.hosts(&name) {
-            self.counters.hits += 1;
-            return Asked::Known(Answer::Addresses { addresses, more: false });
+        if let Some(answer) = self.known(name, now) {
+            return Asked::Known(answer);
         }
+        let name = key(name);
         let latest = now + Self::DEADLINE_MAX;
         let deadline = deadline.map_or(latest, |at| at.min(latest));
         if let Some(&index) = self.open.get(name.as_str()) {
             self.counters.joined += 1;
             return self.join(index, waiter, deadline);
         }
-        let preferred = if self.sources.prefers_v6 { Family::V6 } else { Family::V4 };
-        match self.cache.find(&name, now) {
-            [Some(v4), Some(v6)] => {
-                self.counters.hits += 1;
-                Asked::Known(merge(preferred, [v4, v6]))
-            }
-            _ if self.lookups.len() >= Self::LOOKUPS_MAX => Asked::Full,
-            known => {
-                let index = self.begin(name.into(), known, preferred, now);
-                let asked = self.join(index, waiter, deadline);
-                self.advance(index, now);
-                asked
-            }
+        if self.lookups.len() >= Self::LOOKUPS_MAX {
+            return Asked::Full;
         }
+        let known = self.cache.find(&name, now);
+        let index = self.begin(name.into(), known, self.preferred(), now);
+        let asked = self.join(index, waiter, deadline);
+        self.advance(index, now);
+        asked
+    }
+
+    /// What is known of a name without asking anybody.
+    pub fn known(&mut self, name: &Name, now: Instant) -> Option<Answer> {
+        self.counters.asked += 1;
+        let name = key(name);
+        let answer = match self.sources.hosts(&name) {
+            Some(addresses) => Answer::Addresses { addresses, more: false },
+            None if self.open.contains_key(name.as_str()) => return None,
+            None => match self.cache.find(&name, now) {
+                [Some(v4), Some(v6)] => merge(self.preferred(), [v4, v6]),
+                _ => return None,
+            },
+        };
+        self.counters.hits += 1;
+        Some(answer)
+    }
+
+    fn preferred(&self) -> Family {
+        if self.sources.prefers_v6 { Family::V6 } else { Family::V4 }
     }
 
     /// `waiter` wants no more answers.

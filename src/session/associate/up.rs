@@ -136,7 +136,10 @@ impl<N: Net> Associated<N> {
             return self.keep(cx, &name, port, data);
         }
         if !self.naming.has_room(&cx.datagrams.room) {
-            return self.count_drop(cx, DropReason::Unresolved, 1);
+            return match cx.net.known(&name, cx.now) {
+                Some(answer) => self.send_to_any(cx, visitor, &answer, port, data, parcels),
+                None => self.count_drop(cx, DropReason::Unresolved, 1),
+            };
         }
         let token = cx.token(Role::Answer, visitor.slot);
         let deadline = cx.after(cx.terms.timeout.resolve);
