@@ -136,11 +136,14 @@ impl Expected {
         }
     }
 
-    /// Whom to be reachable for.
-    pub(super) fn first(&self) -> Option<IpAddr> {
+    /// Whom to be reachable for: one of this family if there is a choice.
+    pub(super) fn nearest(&self, is_ipv4: bool) -> Option<IpAddr> {
         match self {
             Expected::Anyone => None,
-            Expected::These(addresses) => addresses.first().copied(),
+            Expected::These(addresses) => {
+                let of_family = addresses.iter().find(|ip| ip.is_ipv4() == is_ipv4);
+                of_family.or(addresses.first()).copied()
+            }
         }
     }
 }

@@ -121,8 +121,8 @@ impl<N: Net> Session<N> {
         let Ok(held) = cx.terms.clients.hold_port(self.journal.client()) else {
             return self.refuse(cx, pending, Refusal::Denied);
         };
-        let own = match own_address(cx, &pending, expected.first()) {
-            Ok(own) => own,
+        let (own, who) = match own_address(cx, &pending, &expected) {
+            Ok(found) => found,
             Err(refusal) => return self.refuse(cx, pending, refusal),
         };
         let token = cx.token(Role::BindListener, self.client.slot());
@@ -137,7 +137,7 @@ impl<N: Net> Session<N> {
             }
         };
         let own = with_port(own, claim.port());
-        let who = expected.first().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let who = who.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let told = cx.terms.bind.advertise.address_for(who, canonical(own.ip()));
         let bnd = SocketAddr::new(told, own.port());
         let reply = Reply::Granted { dialect: pending.dialect, bnd };
@@ -184,14 +184,17 @@ impl<N: Net> Session<N> {
     }
 }
 
-/// The address of ours where `peer` may find us: the one that the way to it begins at, or else the one
-/// that the client found us at.
+/// The address of ours where a peer may find us: the one that the way to it begins at, or else the one
+/// that the client found us at. And the peer, if it is known: of a name's addresses one that the
+/// client, who is to tell it where we are, has the family of.
 fn own_address<N: Net>(
     cx: &mut Context<N>,
     pending: &Pending<N::Socket>,
-    peer: Option<IpAddr>,
-) -> Result<SocketAddr, Refusal> {
+    expected: &Expected,
+) -> Result<(SocketAddr, Option<IpAddr>), Refusal> {
     let found = pending.client.local_addr().map_err(|_| Refusal::General)?;
+    let is_ipv4 = pending.dialect == Dialect::Socks4 || canonical(found.ip()).is_ipv4();
+    let peer = expected.nearest(is_ipv4);
     let own = match peer.map(|peer| (peer, cx.net.source_towards(peer))) {
         Some((_, Ok(source))) => source,
         Some((peer, Err(error))) if found.is_ipv4() != peer.is_ipv4() => {
@@ -202,6 +205,6 @@ fn own_address<N: Net>(
     // SOCKS4 has no words for another.
     match pending.dialect == Dialect::Socks4 && canonical(own.ip()).is_ipv6() {
         true => Err(Refusal::General),
-        false => Ok(own),
+        false => Ok((own, peer)),
     }
 }
