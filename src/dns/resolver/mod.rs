@@ -165,6 +165,7 @@ impl Resolver {
         if let Some(answer) = self.known(name, now) {
             return Asked::Known(answer);
         }
+        self.counters.asked += 1;
         let name = key(name);
         let latest = now + Self::DEADLINE_MAX;
         let deadline = deadline.map_or(latest, |at| at.min(latest));
@@ -184,7 +185,6 @@ impl Resolver {
 
     /// What is known of a name without asking anybody.
     pub fn known(&mut self, name: &Name, now: Instant) -> Option<Answer> {
-        self.counters.asked += 1;
         let name = key(name);
         let answer = match self.sources.hosts(&name) {
             Some(addresses) => Answer::Addresses { addresses, more: false },
@@ -194,6 +194,7 @@ impl Resolver {
                 _ => return None,
             },
         };
+        self.counters.asked += 1;
         self.counters.hits += 1;
         Some(answer)
     }
