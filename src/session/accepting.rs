@@ -1,24 +1,29 @@
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::outcome::is_exhaustion;
+use crate::outcome::{Refusal, is_exhaustion};
 use crate::policy::{Claim, HeldPort};
 use crate::proto::canonical;
 use crate::relay::Endpoint;
 use crate::session::context::Visitor;
-use crate::session::{Context, Net, Pending};
+use crate::session::{Context, Net, Pending, with_port};
 use crate::token::{Role, Token};
 
 /// A client that waits for somebody to connect to us (BIND).
 pub(super) struct Accepting<N: Net> {
     pub(super) pending: Pending<N::Socket>,
     pub(super) expected: Expected,
-    token: Token,
+    door: Door<N::Listener>,
     is_reported: bool,
+}
+
+/// Where a peer may connect to.
+pub(super) struct Door<L> {
+    token: Token,
     // Given back before the port is free.
     _claim: Claim,
     _held: HeldPort,
-    listener: N::Listener,
+    listener: L,
 }
 
 /// Who may connect.
@@ -49,24 +54,14 @@ impl<N: Net> Accepting<N> {
     pub(super) fn new(
         pending: Pending<N::Socket>,
         expected: Expected,
-        (listener, token): (N::Listener, Token),
-        claim: Claim,
-        held: HeldPort,
+        door: Door<N::Listener>,
     ) -> Accepting<N> {
-        Accepting {
-            pending,
-            expected,
-            token,
-            is_reported: false,
-            _claim: claim,
-            _held: held,
-            listener,
-        }
+        Accepting { pending, expected, door, is_reported: false }
     }
 
     /// The poll reported something under `token`.
     pub(super) fn handle_readiness(&mut self, token: Token) {
-        self.is_reported |= token == self.token;
+        self.is_reported |= token == self.door.token;
     }
 
     /// Finds out what no edge may ever tell.
@@ -83,11 +78,12 @@ impl<N: Net> Accepting<N> {
                 return Accepted::Nobody;
             }
             let Some(_room) = cx.terms.limit.take_extra() else { return Accepted::Starved };
-            match cx.net.accept(&mut self.listener) {
-                Ok((socket, address)) => match self.admit(cx, visitor, socket, address) {
-                    Some(accepted) => return accepted,
-                    None => cx.bind_strangers += 1,
-                },
+            match cx.net.accept(&mut self.door.listener) {
+                Ok((socket, address)) => {
+                    if let Some(accepted) = self.admit(cx, visitor, socket, address) {
+                        return accepted;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_reported = false;
                 }
@@ -109,15 +105,41 @@ impl<N: Net> Accepting<N> {
         address: SocketAddr,
     ) -> Option<Accepted<N::Socket>> {
         let address = SocketAddr::new(canonical(address.ip()), address.port());
-        let token = cx.token(Role::Target, visitor.slot);
-        let is_expected = self.expected.includes(address.ip()) && cx.permits(visitor, address);
-        if !is_expected || cx.net.watch(&mut socket, token).is_err() {
+        if !self.expected.includes(address.ip()) || !cx.permits(visitor, address) {
+            cx.bind_strangers += 1;
             return None;
         }
+        let token = cx.token(Role::Target, visitor.slot);
+        cx.net.watch(&mut socket, token).ok()?;
         let peer = Endpoint::new(socket);
         let local = peer.local_addr().ok()?;
         let is_permitted = cx.permits_connected(visitor, address, local);
         is_permitted.then_some(Accepted::Peer { peer, address, token, local })
+    }
+}
+
+impl<L> Door<L> {
+    /// Opens a port at `own` for `peer`, whoever that may be if it is not known. Tells where that is,
+    /// and what the client is to be told.
+    pub(super) fn open(
+        cx: &mut Context<impl Net<Listener = L>>,
+        visitor: Visitor,
+        own: SocketAddr,
+        peer: Option<IpAddr>,
+    ) -> Result<(Door<L>, SocketAddr, SocketAddr), Refusal> {
+        let held = cx.terms.clients.hold_port(visitor.client).map_err(|_| Refusal::Denied)?;
+        let token = cx.token(Role::BindListener, visitor.slot);
+        let (net, ports) = (&mut cx.net, &cx.terms.bind_ports);
+        let taken = ports.take(own.ip(), |port| net.listen(with_port(own, port), token));
+        let (listener, claim) = taken.map_err(|error| {
+            ports.tell(&error, "a peer to connect to", cx.now);
+            Refusal::General
+        })?;
+        let own = with_port(own, claim.port());
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let told = cx.terms.bind.advertise.address_for(peer, canonical(own.ip()));
+        let bnd = SocketAddr::new(told, own.port());
+        Ok((Door { token, _claim: claim, _held: held, listener }, own, bnd))
     }
 }
 

@@ -28,7 +28,7 @@ mod relaying;
 mod requests;
 
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use self::accepting::{Accepted, Accepting};
@@ -100,12 +100,16 @@ enum State<N: Net> {
 }
 
 /// What a name's addresses are for.
-#[derive(Clone, Copy)]
 enum Purpose {
     /// To be connected to, at this port.
     Connect(u16),
-    /// To be waited for (BIND); the port tells where from, which nobody can know.
-    Bind(u16),
+    /// To be waited for (BIND).
+    Bind {
+        /// Where from, which nobody can know.
+        port: u16,
+        /// Those that are known so far.
+        found: Vec<IpAddr>,
+    },
 }
 
 /// What a state comes to.

@@ -1,10 +1,10 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use super::accepting::{Accepting, Expected};
+use super::accepting::{Accepting, Door, Expected};
 use super::associate::{Associated, Inside};
 use super::connecting::{Candidates, Connecting};
 use super::journal::Step;
-use super::{Context, Net, Pending, Purpose, Session, State, with_port};
+use super::{Context, Net, Pending, Purpose, Session, State};
 use crate::dns::{Answer, Asked};
 use crate::outcome::Refusal;
 use crate::proto::{Command, Dialect, Host, Name, Reply, Request, Target, canonical};
@@ -34,14 +34,14 @@ impl<N: Net> Session<N> {
                 self.resolve(cx, pending, name, Purpose::Connect(port))
             }
             (Command::Bind, Host::Ip(ip)) if ip.is_unspecified() => {
-                self.listen(cx, pending, Some(Expected::Anyone))
+                self.listen(cx, pending, Expected::Anyone)
             }
             (Command::Bind, Host::Ip(ip)) => {
-                let expected = self.expected(cx, vec![*ip], port);
-                self.listen(cx, pending, expected)
+                let peers = self.permitted(cx, vec![*ip], port);
+                self.listen_for(cx, pending, peers)
             }
             (Command::Bind, Host::Name(name)) => {
-                self.resolve(cx, pending, name, Purpose::Bind(port))
+                self.resolve(cx, pending, name, Purpose::Bind { port, found: Vec::new() })
             }
             (Command::UdpAssociate, _) => self.associate(cx, pending, &target),
         };
@@ -82,20 +82,32 @@ impl<N: Net> Session<N> {
             (Answer::Addresses { addresses, more }, Purpose::Connect(port)) => {
                 self.connect(cx, pending, Candidates::named(addresses), port, more)
             }
-            (Answer::Addresses { addresses, more }, Purpose::Bind(port)) => {
-                match self.expected(cx, addresses, port) {
-                    None if more => State::Resolving(pending, purpose),
-                    expected => self.listen(cx, pending, expected),
+            (Answer::Addresses { addresses, more }, Purpose::Bind { port, mut found }) => {
+                found.extend(self.permitted(cx, addresses, port));
+                let is_v4 = tells_v4(&pending, self.journal.client());
+                match more && !found.iter().any(|ip| ip.is_ipv4() == is_v4) {
+                    true => State::Resolving(pending, Purpose::Bind { port, found }),
+                    false => self.listen_for(cx, pending, found),
                 }
+            }
+            (Answer::Failed(_), Purpose::Bind { found, .. }) if !found.is_empty() => {
+                self.listen_for(cx, pending, found)
             }
             (Answer::Failed(failure), _) => self.refuse(cx, pending, failure.refusal()),
         }
     }
 
-    /// Whom a client that asks for these may wait for; none of them: nobody.
-    fn expected(&self, cx: &Context<N>, addresses: Vec<IpAddr>, port: u16) -> Option<Expected> {
-        let permitted = self.permitted(cx, addresses, port);
-        (!permitted.is_empty()).then_some(Expected::These(permitted))
+    /// Listens for any of these, if there is one.
+    fn listen_for(
+        &mut self,
+        cx: &mut Context<N>,
+        pending: Pending<N::Socket>,
+        peers: Vec<IpAddr>,
+    ) -> State<N> {
+        match peers.is_empty() {
+            true => self.refuse(cx, pending, Refusal::Denied),
+            false => self.listen(cx, pending, Expected::These(peers)),
+        }
     }
 
     /// Those of these addresses that the client may have to do with, in canonical form.
@@ -115,37 +127,19 @@ impl<N: Net> Session<N> {
         &mut self,
         cx: &mut Context<N>,
         pending: Pending<N::Socket>,
-        expected: Option<Expected>,
+        expected: Expected,
     ) -> State<N> {
-        let Some(expected) = expected else { return self.refuse(cx, pending, Refusal::Denied) };
-        let Ok(held) = cx.terms.clients.hold_port(self.journal.client()) else {
-            return self.refuse(cx, pending, Refusal::Denied);
-        };
-        let (own, who) = match own_address(cx, &pending, &expected) {
-            Ok(found) => found,
+        let opened = own_address(cx, &pending, &expected)
+            .and_then(|(own, peer)| Door::open(cx, self.visitor(), own, peer));
+        let (door, own, bnd) = match opened {
+            Ok(opened) => opened,
             Err(refusal) => return self.refuse(cx, pending, refusal),
         };
-        let token = cx.token(Role::BindListener, self.client.slot());
-        let net = &mut cx.net;
-        let taken =
-            cx.terms.bind_ports.take(own.ip(), |port| net.listen(with_port(own, port), token));
-        let (listener, claim) = match taken {
-            Ok(taken) => taken,
-            Err(error) => {
-                cx.terms.bind_ports.tell(&error, "a peer to connect to", cx.now);
-                return self.refuse(cx, pending, Refusal::General);
-            }
-        };
-        let own = with_port(own, claim.port());
-        let who = who.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let told = cx.terms.bind.advertise.address_for(who, canonical(own.ip()));
-        let bnd = SocketAddr::new(told, own.port());
         let reply = Reply::Granted { dialect: pending.dialect, bnd };
         self.outbox.push(reply.encode().as_slice());
         self.journal.listening(own, bnd, cx.now);
         self.deadline = cx.after(cx.terms.bind.timeout);
-        let listener = (listener, token);
-        State::Accepting(Accepting::new(pending, expected, listener, claim, held).into())
+        State::Accepting(Accepting::new(pending, expected, door).into())
     }
 
     /// Opens a relay for the client's datagrams, and tells it where.
@@ -193,8 +187,7 @@ fn own_address<N: Net>(
     expected: &Expected,
 ) -> Result<(SocketAddr, Option<IpAddr>), Refusal> {
     let found = pending.client.local_addr().map_err(|_| Refusal::General)?;
-    let is_ipv4 = pending.dialect == Dialect::Socks4 || canonical(found.ip()).is_ipv4();
-    let peer = expected.nearest(is_ipv4);
+    let peer = expected.nearest(tells_v4(pending, found.ip()));
     let own = match peer.map(|peer| (peer, cx.net.source_towards(peer))) {
         Some((_, Ok(source))) => source,
         Some((peer, Err(error))) if found.is_ipv4() != peer.is_ipv4() => {
@@ -207,4 +200,9 @@ fn own_address<N: Net>(
         true => Err(Refusal::General),
         false => Ok((own, peer)),
     }
+}
+
+/// Whether a client with an end at `ip` is likely to have use for an address of IPv4.
+fn tells_v4<S>(pending: &Pending<S>, ip: IpAddr) -> bool {
+    pending.dialect == Dialect::Socks4 || canonical(ip).is_ipv4()
 }
