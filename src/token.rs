@@ -24,6 +24,8 @@ pub enum Role {
     Target,
     /// A session's question to the resolver.
     Answer,
+    /// The same, for the name of a datagram.
+    DatagramAnswer,
     /// A socket of the resolver's; the slot is its channel's.
     Resolver,
     /// A session's listener for one peer (BIND).
@@ -36,12 +38,13 @@ pub enum Role {
     UdpV6,
 }
 
-const ROLES: [Role; 10] = [
+const ROLES: [Role; 11] = [
     Role::Mailbox,
     Role::Listener,
     Role::Client,
     Role::Target,
     Role::Answer,
+    Role::DatagramAnswer,
     Role::Resolver,
     Role::BindListener,
     Role::UdpClient,

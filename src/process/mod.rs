@@ -20,12 +20,13 @@ use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
 use crate::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
-use crate::reactor::{Lookups, Setup};
+use crate::reactor::{Lookups, Setup, SystemPools};
 use crate::session::Terms;
 use crate::sys;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
 const RESOLVER_THREADS: usize = 16;
+const DATAGRAM_RESOLVER_THREADS: usize = 8;
 const RESOLVER_QUEUE: usize = 4096;
 
 /// Why the gateway does not run, or no longer does.
@@ -108,8 +109,14 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     log::info!("ringsocks {}: {plan}", env!("CARGO_PKG_VERSION"));
 
     let limit = Arc::new(SessionLimit::new(plan.sessions_max, plan.descriptors_max));
-    let pool = Pool::new("resolve", RESOLVER_THREADS, RESOLVER_QUEUE)
-        .map_err(|it| Error::System("read the CPU affinity", it))?;
+    let pool = |name, threads| {
+        let pool = Pool::new(name, threads, RESOLVER_QUEUE);
+        pool.map_err(|it| Error::System("read the CPU affinity", it))
+    };
+    let pools = SystemPools {
+        requests: pool("resolve", RESOLVER_THREADS)?,
+        datagrams: pool("resolve-udp", DATAGRAM_RESOLVER_THREADS)?,
+    };
     let timeout = plan.config.timeout.clone();
     let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
     let commands =
@@ -149,7 +156,7 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
             relay: plan.config.relay,
             pipes_max: plan.pipes_max,
             resolver: match plan.config.resolver {
-                config::Resolver::System => Lookups::System(pool.clone()),
+                config::Resolver::System => Lookups::System(pools.clone()),
                 _ => Lookups::Own(around.sources(), plan.channels_max),
             },
             sink,

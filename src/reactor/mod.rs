@@ -69,8 +69,17 @@ pub struct Setup {
 pub enum Lookups {
     /// The reactor, from these sources, with so many sockets at most.
     Own(Arc<Sources>, usize),
-    /// The system's resolver, on these threads.
-    System(Pool),
+    /// The system's resolver.
+    System(SystemPools),
+}
+
+/// The threads on which the system's resolver may block.
+#[derive(Clone)]
+pub struct SystemPools {
+    /// For requests.
+    pub requests: Pool,
+    /// For the names of datagrams: one client may ask for many, and no request is to wait for them.
+    pub datagrams: Pool,
 }
 
 /// One core's event loop, and everything its sessions share.
@@ -124,7 +133,7 @@ impl Reactor {
             Lookups::Own(sources, max) => {
                 Resolver::Own(Names::new(poll.registry().try_clone()?, sources, max, now).into())
             }
-            Lookups::System(pool) => Resolver::System(pool, Arc::clone(&mailbox)),
+            Lookups::System(pools) => Resolver::System(pools, Arc::clone(&mailbox)),
         };
         let outside = Outside { registry: poll.registry().try_clone()?, resolver };
         let rung = Arc::clone(&mailbox);
@@ -254,7 +263,7 @@ impl Reactor {
                     names.handle_event(token, readiness, self.cx.now);
                 }
             }
-            Some(Role::Answer) | None => {}
+            Some(Role::Answer | Role::DatagramAnswer) | None => {}
         }
     }
 

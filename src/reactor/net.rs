@@ -9,14 +9,15 @@ use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::dns::{Answer, Asked};
-use crate::offload::{self, Pool};
+use crate::offload;
 use crate::proto::Name;
+use crate::reactor::SystemPools;
 use crate::reactor::mailbox::{Mail, Mailbox};
 use crate::reactor::names::Names;
 use crate::relay::{DatagramSocket, Socket};
 use crate::session::Net;
 use crate::sys::{self, Batch, Outgoing};
-use crate::token::Token;
+use crate::token::{Role, Token};
 
 /// Everything a socket can report: registered once with all of it, edge-triggered, for life.
 pub(super) const INTERESTS: Interest =
@@ -39,7 +40,7 @@ pub(super) enum Resolver {
     /// We do.
     Own(Box<Names>),
     /// The system's resolver, on the offload threads.
-    System(Pool, Arc<Mailbox>),
+    System(SystemPools, Arc<Mailbox>),
 }
 
 impl Net for Outside {
@@ -119,7 +120,11 @@ impl Net for Outside {
     ) -> Asked {
         match &mut self.resolver {
             Resolver::Own(names) => names.ask(name, token, deadline, now),
-            Resolver::System(pool, mailbox) => {
+            Resolver::System(pools, mailbox) => {
+                let pool = match token.role() {
+                    Some(Role::DatagramAnswer) => &pools.datagrams,
+                    _ => &pools.requests,
+                };
                 let (name, mailbox) = (name.as_str().to_owned(), Arc::clone(mailbox));
                 let job = move || mailbox.post(Mail::Answer(token, offload::resolve(&name)));
                 match pool.submit(deadline, Box::new(job)) {
@@ -245,13 +250,15 @@ mod tests {
     use mio::Poll;
 
     use super::*;
-    use crate::token::Role;
+    use crate::offload::Pool;
 
     #[test]
     fn a_target_is_sent_everything_at_once_and_looked_after_when_asked() {
         let poll = Poll::new().unwrap();
         let mailbox = Arc::new(Mailbox::new(poll.registry()).unwrap());
-        let resolver = Resolver::System(Pool::new("test", 1, 1).unwrap(), mailbox);
+        let pool = || Pool::new("test", 1, 1).unwrap();
+        let pools = SystemPools { requests: pool(), datagrams: pool() };
+        let resolver = Resolver::System(pools, mailbox);
         let mut outside = Outside { registry: poll.registry().try_clone().unwrap(), resolver };
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let token = Token::new(1, Role::Target, 0);

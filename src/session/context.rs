@@ -150,23 +150,14 @@ impl<N: Net> Context<N> {
 
     /// Whether this client may send datagrams to `target`: as for connections, and never to many at
     /// once, nor to another association, for two could feed each other for ever.
-    pub(super) fn permits_datagram(&mut self, visitor: Visitor, target: SocketAddr) -> bool {
+    pub(super) fn permits_datagram(&self, visitor: Visitor, target: SocketAddr) -> bool {
         !is_group(target.ip()) && self.permits(visitor, target) && !self.is_own_port(target)
     }
 
-    /// Whether a client at `address` is an association of ours, as far as is known: two that are each
-    /// other's client would hand on for ever what any echo outside sends back to them.
-    pub(super) fn is_own_client(&self, address: SocketAddr) -> bool {
+    /// Whether an association of ours is at `address`.
+    pub(super) fn is_own_port(&self, address: SocketAddr) -> bool {
         let ip = canonical(address.ip());
         self.terms.udp_ports.is_claimed(ip, address.port()) && self.host.is_local(ip)
-    }
-
-    fn is_own_port(&mut self, target: SocketAddr) -> bool {
-        let ip = target.ip();
-        self.terms.udp_ports.is_claimed(ip, target.port())
-            && (self.host.is_local(ip)
-                // An address that has come up just now shows by being its own source.
-                || self.net.source_towards(ip).is_ok_and(|source| canonical(source.ip()) == ip))
     }
 
     pub(super) fn after(&self, timeout: Option<Duration>) -> Option<Instant> {

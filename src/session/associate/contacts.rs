@@ -20,7 +20,8 @@ pub enum Identity {
 /// The contacts of all associations of a reactor.
 ///
 /// Each association has its own, its [`Circle`], of a bounded number; a second bound is for all. Who
-/// was not sent to for the longest time goes first: an answer keeps nobody (RFC 4787 REQ-6). All
+/// was not sent to for the longest time goes first: an answer keeps nobody (RFC 4787 REQ-6). Once
+/// all are as many as there may be, an association that has its share of them makes room itself. All
 /// takes constant time a contact, and memory grows and shrinks with their number.
 pub struct Contacts {
     identity: Identity,
@@ -169,13 +170,12 @@ impl Contacts {
     /// Whose place another contact of this circle takes.
     fn surplus(&self, circle: u32) -> Option<u32> {
         let own = self.circles[circle as usize];
-        if own.len as usize >= self.per_association {
+        let is_crowded = self.nodes.len() >= self.total;
+        let share = if is_crowded { self.total / self.circles.len() } else { usize::MAX };
+        if own.len as usize >= self.per_association.min(share.max(1)) {
             return own.oldest(&self.nodes, List::Circle);
         }
-        if self.nodes.len() >= self.total {
-            return self.everyone.oldest(&self.nodes, List::Everyone);
-        }
-        None
+        is_crowded.then(|| self.everyone.oldest(&self.nodes, List::Everyone)).flatten()
     }
 
     fn attach(&mut self, at: u32) {
@@ -274,13 +274,22 @@ mod tests {
     }
 
     impl Naive {
-        fn touch(&mut self, which: usize, address: SocketAddr, bounds: (usize, usize)) {
+        /// Beside so many others, below these bounds of each and of all.
+        fn touch(
+            &mut self,
+            which: usize,
+            address: SocketAddr,
+            circles: usize,
+            bounds: (usize, usize),
+        ) {
             self.contacts.retain(|contact| *contact != (which, address));
             self.contacts.push((which, address));
-            if self.of(which).len() > bounds.0 {
+            let share = (bounds.1 / circles).max(1);
+            let (own, is_crowded) = (self.of(which).len(), self.contacts.len() > bounds.1);
+            if own > bounds.0 || is_crowded && own > share {
                 let oldest = self.contacts.iter().position(|(of, _)| *of == which).unwrap();
                 self.contacts.remove(oldest);
-            } else if self.contacts.len() > bounds.1 {
+            } else if is_crowded {
                 self.contacts.remove(0);
             }
         }
@@ -410,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_for_all_the_oldest_of_all_goes() {
+    fn beyond_the_bound_for_all_the_oldest_of_all_goes_and_who_has_its_share_takes_no_more() {
         let mut contacts = Contacts::new(Identity::AddressPort, 10, 12);
         let (old, busy) = (contacts.open(), contacts.open());
         (0..10).for_each(|number| contacts.touch(&old, address(number)));
@@ -418,8 +427,8 @@ mod tests {
         assert_eq!(contacts.of(&old), (3..10).map(address).collect::<Vec<_>>());
         assert_eq!(contacts.of(&busy), (0..5).map(address).collect::<Vec<_>>());
         (5..99).for_each(|number| contacts.touch(&busy, address(number)));
-        assert_eq!(contacts.of(&old), (8..10).map(address).collect::<Vec<_>>());
-        assert_eq!(contacts.of(&busy), (89..99).map(address).collect::<Vec<_>>());
+        assert_eq!(contacts.of(&old), (4..10).map(address).collect::<Vec<_>>());
+        assert_eq!(contacts.of(&busy), (93..99).map(address).collect::<Vec<_>>());
         contacts.check();
     }
 
@@ -472,7 +481,7 @@ mod tests {
                         let before = naive.of(which).contains(&address(number));
                         prop_assert_eq!(contacts.contains(&circles[which], address(number)), before);
                         contacts.touch(&circles[which], address(number));
-                        naive.touch(which, address(number), bounds);
+                        naive.touch(which, address(number), circles.len(), bounds);
                     }
                     None => {
                         let next = contacts.open();

@@ -19,7 +19,8 @@ impl<N: Net> Associated<N> {
         }
         let lost = outside.port.endpoint.receive(batch);
         self.count_drop(cx, DropReason::Overflow, lost.into());
-        let client = self.inside.address().filter(|(client, _)| !cx.is_own_client(*client));
+        // Two associations that were each other's client would go on for ever.
+        let client = self.inside.address().filter(|(client, _)| !cx.is_own_port(*client));
         let (carried_max, to) =
             client.map_or((0, None), |(client, to)| (CARRIED_MAX[Family::of(client) as usize], to));
         let mut parcels = Parcels::new();

@@ -73,6 +73,8 @@ pub(super) struct Inside<D> {
     /// Whether the socket sends to the client by itself.
     is_connected: bool,
     port: Port<D>,
+    /// Room for the first outside socket, without which it would be of no use.
+    room: Option<Extra>,
     _held: HeldPort,
 }
 
@@ -135,8 +137,6 @@ impl Shared {
 impl<N: Net> Associated<N> {
     /// Stray bytes of a client are thrown away by so many before others have their turn.
     const DISCARD_BYTES: usize = 64 * 1024;
-    /// How often the kernel is asked for a port: it may choose one that is ours at another address.
-    const PORT_CHOICES: usize = 4;
 
     /// An association of the client behind `control`.
     pub(super) fn new(
@@ -280,8 +280,11 @@ impl<N: Net> Associated<N> {
     ) -> Option<&mut Outside<N::Datagrams>> {
         let outside = &mut self.outside[family as usize];
         if outside.is_none() {
-            let mut opened = (0..Self::PORT_CHOICES).map(|_| Outside::open(cx, visitor, family));
-            *outside = opened.find_map(|outside| outside).map(Box::new);
+            let room = self.inside.room.take().or_else(|| cx.terms.limit.take_extra())?;
+            match Port::open_outside(cx, visitor, family) {
+                Some(port) => *outside = Some(Outside { port, _room: room }.into()),
+                None => self.inside.room = Some(room),
+            }
         }
         outside.as_deref_mut()
     }
@@ -325,13 +328,15 @@ impl<D: DatagramSocket> Inside<D> {
     ) -> Result<(Inside<D>, SocketAddr), Refusal> {
         let client = visitor.client;
         let held = cx.terms.clients.hold_port(client).map_err(|_| Refusal::Denied)?;
+        let room = cx.terms.limit.take_extra().ok_or(Refusal::General)?;
         let (port, number) = Port::open_inside(cx, visitor, own).map_err(|error| {
             cx.terms.udp_ports.tell(&error, "datagrams", cx.now);
             Refusal::General
         })?;
         let told = cx.terms.udp.advertise.address_for(client, canonical(own.ip()));
         let client = Client::new(cx.terms.udp.client_check, client, port_hint(client, hint));
-        let mut inside = Inside { client, is_connected: false, port, _held: held };
+        let room = Some(room);
+        let mut inside = Inside { client, is_connected: false, port, room, _held: held };
         inside.let_in_the_client(own);
         Ok((inside, SocketAddr::new(told, number)))
     }
@@ -358,6 +363,9 @@ impl<D: DatagramSocket> Inside<D> {
 }
 
 impl<D: DatagramSocket> Port<D> {
+    /// How often the kernel is asked for a port: it may choose one that is ours at another address.
+    const PORT_CHOICES: usize = 4;
+
     /// The client's side is at the address that the client found us at, never at all of ours.
     fn open_inside(
         cx: &mut Context<impl Net<Datagrams = D>>,
@@ -373,27 +381,29 @@ impl<D: DatagramSocket> Port<D> {
         let number = claim.port();
         Ok((Port { token, _claim: claim, endpoint: DatagramEndpoint::new(socket) }, number))
     }
-}
 
-impl<D: DatagramSocket> Outside<D> {
-    fn open(
+    /// Targets are sent to from wherever the way to each of them begins.
+    fn open_outside(
         cx: &mut Context<impl Net<Datagrams = D>>,
         visitor: Visitor,
         family: Family,
-    ) -> Option<Outside<D>> {
-        let room = cx.terms.limit.take_extra()?;
-        let token = cx.token(family.role(), visitor.slot);
-        let ip = family.unspecified();
-        let (socket, port) = match cx.net.bind_datagrams((ip, 0).into(), token) {
-            Ok(bound) => bound,
-            Err(error) => {
-                log::debug!("no socket for datagrams: {error}");
-                return None;
+    ) -> Option<Port<D>> {
+        let (token, ip) = (cx.token(family.role(), visitor.slot), family.unspecified());
+        for _ in 0..Self::PORT_CHOICES {
+            match cx.net.bind_datagrams((ip, 0).into(), token) {
+                Ok((socket, port)) => {
+                    if let Some(claim) = cx.terms.udp_ports.claim(ip, port) {
+                        let endpoint = DatagramEndpoint::new(socket);
+                        return Some(Port { token, _claim: claim, endpoint });
+                    }
+                }
+                Err(error) => {
+                    log::debug!("no socket for datagrams: {error}");
+                    return None;
+                }
             }
-        };
-        let claim = cx.terms.udp_ports.claim(ip, port)?;
-        let endpoint = DatagramEndpoint::new(socket);
-        Some(Outside { port: Port { token, _claim: claim, endpoint }, _room: room })
+        }
+        None
     }
 }
 

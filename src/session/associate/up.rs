@@ -141,7 +141,7 @@ impl<N: Net> Associated<N> {
                 None => self.count_drop(cx, DropReason::Unresolved, 1),
             };
         }
-        let token = cx.token(Role::Answer, visitor.slot);
+        let token = cx.token(Role::DatagramAnswer, visitor.slot);
         let deadline = cx.after(cx.terms.timeout.resolve);
         match cx.net.resolve(&name, token, deadline, cx.now) {
             Asked::Known(answer) => {
