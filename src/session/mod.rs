@@ -578,6 +578,11 @@ impl<N: Net> Session<N> {
     /// The state's deadline has come. `None`: it goes on, in another state or to a later deadline.
     fn expire(&mut self, cx: &mut Context<N>) -> Option<Outcome> {
         let (state, outcome) = match mem::replace(&mut self.state, State::Between) {
+            // It was to have more addresses: these will do.
+            State::Resolving(pending, Purpose::Bind { found, .. }) if !found.is_empty() => {
+                self.forget_question(cx);
+                (self.listen_for(cx, pending, found), None)
+            }
             State::Resolving(pending, _) => {
                 (self.refuse(cx, pending, Refusal::HostUnreachable), None)
             }

@@ -98,7 +98,7 @@ impl<N: Net> Session<N> {
     }
 
     /// Listens for any of these, if there is one.
-    fn listen_for(
+    pub(super) fn listen_for(
         &mut self,
         cx: &mut Context<N>,
         pending: Pending<N::Socket>,
