@@ -243,6 +243,11 @@ impl Batch {
         true
     }
 
+    /// Tells, as if the kernel did, how many messages the socket's queue has lost since it was opened.
+    pub fn put_lost(&mut self, lost: u32) {
+        self.lost = self.lost.max(Some(lost));
+    }
+
     /// What was received, in this order.
     pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> {
         self.received.iter().map(|received| Message {
@@ -776,6 +781,10 @@ mod tests {
         for (number, message) in batch.messages().enumerate() {
             assert!(message.bytes == bytes(number, 65_535), "{number}");
         }
+        batch.put_lost(7);
+        assert_eq!(batch.lost(), Some(7));
+        batch.clear();
+        assert_eq!(batch.lost(), None);
     }
 
     #[test]

@@ -120,6 +120,17 @@ impl Contacts {
         self.shrink_if_sparse();
     }
 
+    /// How many contacts there are.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many associations have a circle.
+    pub fn circles(&self) -> usize {
+        self.circles.len()
+    }
+
     fn contact(&self, circle: &Circle, address: SocketAddr) -> Contact {
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

@@ -53,6 +53,21 @@ pub struct Shared {
     totals: Datagrams,
 }
 
+/// How much of what is bounded for all associations together they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Associations that remember whom they have sent to.
+    pub circles: usize,
+    /// Addresses that they have sent to.
+    pub contacts: usize,
+    /// Bytes in fragments whose others have not come.
+    pub fragments: usize,
+    /// Names that are asked for.
+    pub names: usize,
+    /// Bytes that wait for these.
+    pub letters: usize,
+}
+
 /// A client's association.
 pub(super) struct Associated<N: Net> {
     pub(super) control: Endpoint<N::Socket>,
@@ -131,6 +146,18 @@ impl Shared {
     /// What all associations have relayed and dropped.
     pub fn totals(&self) -> &Datagrams {
         &self.totals
+    }
+
+    /// What they hold now: nothing, when there is none.
+    pub fn held(&self) -> Held {
+        let (names, letters) = self.room.used();
+        Held {
+            circles: self.contacts.as_ref().map_or(0, Contacts::circles),
+            contacts: self.contacts.as_ref().map_or(0, Contacts::len),
+            fragments: self.fragments.used(),
+            names,
+            letters,
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl Room {
     pub(super) fn new() -> Room {
         Room { names: Budget::new(Self::NAMES_MAX), bytes: Budget::new(Self::BYTES_MAX) }
     }
+
+    /// How many names are asked for, and how many bytes wait for them.
+    pub(super) fn used(&self) -> (usize, usize) {
+        (self.names.used(), self.bytes.used())
+    }
 }
 
 impl Naming {
