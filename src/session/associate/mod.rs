@@ -225,6 +225,7 @@ impl<N: Net> Associated<N> {
         }
         match () {
             () if self.is_readable() || self.control.is_readable() => Relayed::Yielded,
+            () if self.control.is_starved() => Relayed::Starved,
             () if self.ports().any(|port| port.endpoint.is_starved()) => Relayed::Starved,
             () => Relayed::All,
         }
