@@ -35,8 +35,8 @@
 //! | [`sys`] | system calls: the only `unsafe` | |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulators drive the same
-//! [`session::Session`] (`tests/simulation`) and the same [`dns::Resolver`] (`tests/resolver`) as the
-//! reactor does. Only reactor, token and process know mio.
+//! [`session::Session`] (`tests/simulation`, `tests/associations`) and the same [`dns::Resolver`]
+//! (`tests/resolver`) as the reactor does. Only reactor, token and process know mio.
 //!
 //! # A byte's way
 //!

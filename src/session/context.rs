@@ -154,6 +154,15 @@ impl<N: Net> Context<N> {
         !is_group(target.ip()) && self.permits(visitor, target) && !self.is_own_port(target)
     }
 
+    /// Whether this client may send to one of these addresses, and there is a way there.
+    pub(super) fn has_way_to(&mut self, visitor: Visitor, answer: &Answer) -> bool {
+        let Answer::Addresses { addresses, .. } = answer else { return false };
+        addresses.iter().any(|ip| {
+            self.permits(visitor, (canonical(*ip), 0).into())
+                && self.net.source_towards(*ip).is_ok()
+        })
+    }
+
     /// Whether an association of ours is at `address`.
     pub(super) fn is_own_port(&self, address: SocketAddr) -> bool {
         let ip = canonical(address.ip());

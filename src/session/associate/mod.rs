@@ -198,6 +198,9 @@ impl<N: Net> Associated<N> {
         token: Token,
         answer: &Answer,
     ) {
+        if !answer.is_last() && !cx.has_way_to(visitor, answer) {
+            return;
+        }
         let Some(asked) = self.naming.end(token, &mut cx.datagrams.room) else { return };
         if !answer.is_last() {
             cx.net.forget(token);

@@ -144,13 +144,14 @@ impl<N: Net> Associated<N> {
         let token = cx.token(Role::DatagramAnswer, visitor.slot);
         let deadline = cx.after(cx.terms.timeout.resolve);
         match cx.net.resolve(&name, token, deadline, cx.now) {
-            Asked::Known(answer) => {
+            Asked::Known(answer) if answer.is_last() || cx.has_way_to(visitor, &answer) => {
                 if !answer.is_last() {
                     cx.net.forget(token);
                 }
                 self.send_to_any(cx, visitor, &answer, port, data, parcels);
             }
-            Asked::Pending => {
+            // The other family's addresses are still to come.
+            Asked::Known(_) | Asked::Pending => {
                 self.naming.begin(name.clone(), token, deadline, &mut cx.datagrams.room);
                 self.keep(cx, &name, port, data);
             }
