@@ -157,10 +157,11 @@ impl<N: Net> Context<N> {
     /// Whether this client may send to one of these addresses, and there is a way there.
     pub(super) fn has_way_to(&mut self, visitor: Visitor, answer: &Answer) -> bool {
         let Answer::Addresses { addresses, .. } = answer else { return false };
-        addresses.iter().any(|ip| {
-            self.permits(visitor, (canonical(*ip), 0).into())
-                && self.net.source_towards(*ip).is_ok()
-        })
+        addresses
+            .iter()
+            .copied()
+            .map(canonical)
+            .any(|ip| self.permits(visitor, (ip, 0).into()) && self.net.source_towards(ip).is_ok())
     }
 
     /// Whether an association of ours is at `address`.
