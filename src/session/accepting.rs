@@ -64,11 +64,6 @@ impl<N: Net> Accepting<N> {
         self.is_reported |= token == self.door.token;
     }
 
-    /// Finds out what no edge may ever tell.
-    pub(super) fn look_again(&mut self) {
-        self.is_reported = true;
-    }
-
     /// Lets the first one in who is expected, and nobody else: a stranger is no reason to give up
     /// waiting, for then anybody could end it.
     pub(super) fn advance(&mut self, cx: &mut Context<N>, visitor: Visitor) -> Accepted<N::Socket> {

@@ -660,10 +660,7 @@ impl<N: Net> Session<N> {
             State::Negotiating(handshake) => handshake.client().look_again(),
             State::Resolving(pending, _) => pending.client.look_again(),
             State::Connecting(connecting) => connecting.pending.client.look_again(),
-            State::Accepting(accepting) => {
-                accepting.pending.client.look_again();
-                accepting.look_again();
-            }
+            State::Accepting(accepting) => accepting.pending.client.look_again(),
             State::Associated(associated) => associated.look_again(),
             State::Relaying(relay) => {
                 relay.client.look_again();
