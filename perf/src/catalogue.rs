@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::contender::{Contender, Manner, Peer, Program};
+use crate::contender::{Cmd, Contender, Manner, Peer, Program};
 
 /// Sessions are opened by this many clients at once; this many calls for one more do not hurt.
 const SESSIONS_AT_ONCE: usize = 64;
@@ -11,6 +11,12 @@ const SESSIONS_AT_ONCE: usize = 64;
 pub const RATE_SETTER: &str = "requests-64-x64";
 /// The bulk flow of which half is asked beside requests.
 pub const FLOW_SETTER: &str = "down-1";
+
+/// The closed loop of datagrams whose weakest contender sets the rates of floods.
+pub const FLOOD_SETTER: &str = "udp-echo-64-x1";
+
+/// Datagrams that are sent as one run, where they are sent as runs.
+const RUN: usize = 32;
 
 /// One kind of work.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +44,20 @@ pub enum Task {
         connections: usize,
         pace: Pace,
         beside: Beside,
+    },
+    /// Datagrams that are echoed: the next one goes when one has come back.
+    Echoes {
+        size: usize,
+        associations: usize,
+        /// So many under way on each.
+        window: usize,
+        /// So many sent together.
+        run: usize,
+    },
+    /// Datagrams one way, this many times as many as the weakest contender manages to echo.
+    Flood {
+        size: usize,
+        times: f64,
     },
     Idle {
         sessions: usize,
@@ -84,6 +104,9 @@ pub enum Extent {
 impl Work {
     /// The works whose results this one's load is made from.
     pub fn needs(&self) -> Vec<&'static str> {
+        if let Task::Flood { .. } = self.task {
+            return vec![FLOOD_SETTER];
+        }
         let Task::Requests { pace, beside, .. } = &self.task else { return Vec::new() };
         let rate = matches!(pace, Pace::Open { .. }).then_some(RATE_SETTER);
         let flow = (*beside == Beside::HalfItsMaximum).then_some(FLOW_SETTER);
@@ -147,13 +170,15 @@ fn starts(name: &str, wanted: &str) -> bool {
     !wanted.is_empty() && name.starts_with(wanted)
 }
 
-const QUICK: [&str; 9] = [
+const QUICK: [&str; 11] = [
     "down-1",
     "down-32",
     "sessions-address",
     "requests-64-x64",
     "open-50",
     "open-25-beside-half",
+    "udp-echo-64-x1",
+    "udp-echo-1200-x16",
     "idle-1000",
     "stalled-1000",
     "calls",
@@ -170,6 +195,7 @@ fn everyone(ringsocks: &Path, peers: &[Peer]) -> Vec<Contender> {
         Contender::with("Dante", Program::Dante),
         Contender::with("microsocks", Program::Microsocks),
         Contender::with("HAProxy", Program::Haproxy),
+        Contender::with("bare forwarder", Program::Forwarder),
         Contender::with("no proxy", Program::Nobody),
     ];
     let peer = |it: &Peer| Contender::with(&it.name, Program::Peer(it.clone()));
@@ -202,7 +228,7 @@ fn works() -> Vec<Work> {
         ("sessions-name-login", "whole sessions, by cached name, with password", true, true),
     ] {
         let task = Task::Sessions { at_once: SESSIONS_AT_ONCE };
-        let manner = Manner { by_name, with_password };
+        let manner = Manner { by_name, with_password, ..Manner::default() };
         works.push(Work { manner, ..work(id, title, task) });
     }
     for beside in [Beside::Nothing, Beside::Unpaced] {
@@ -220,8 +246,36 @@ fn works() -> Vec<Work> {
         let title = format!("{sessions} idle sessions");
         works.push(work(&format!("idle-{sessions}"), &title, Task::Idle { sessions }));
     }
+    works.extend(datagrams());
     works.push(work("stalled-1000", "1000 slow readers", Task::Stalled { sessions: 1000 }));
     works.push(work("calls", "system calls of a whole session", Task::Calls));
+    works
+}
+
+fn datagrams() -> Vec<Work> {
+    let mut works = Vec::new();
+    for size in [64, 512, 1400] {
+        works.extend(
+            [(1, 16), (16, 16), (1000, 1)].map(|(some, window)| echoes(size, some, window)),
+        );
+    }
+    works.push(echoes(1200, 16, 16));
+    works.push(echoes(64, 1, 1));
+    let runs = Task::Echoes { size: 1200, associations: 1, window: 2 * RUN, run: RUN };
+    let title = format!("runs of {RUN} datagrams of 1200 B echoed, 2 under way");
+    works.push(asking(Cmd::Associate, work("udp-runs-1200-x1", &title, runs)));
+    for size in [64, 1200] {
+        works.extend([1.0, 2.0, 3.0, 4.0].map(|times| flood(size, times)));
+    }
+    for (cmd, id, what) in
+        [(Cmd::Associate, "udp", "idle associations"), (Cmd::Bind, "bind", "waiting BINDs")]
+    {
+        for sessions in [1000, 4000] {
+            let idle = Task::Idle { sessions };
+            let idle = work(&format!("idle-{id}-{sessions}"), &format!("{sessions} {what}"), idle);
+            works.push(asking(cmd, idle));
+        }
+    }
     works
 }
 
@@ -251,6 +305,29 @@ fn ours(ringsocks: &Path) -> Vec<Trial> {
 
 fn work(id: &str, title: &str, task: Task) -> Work {
     Work { id: id.to_owned(), title: title.to_owned(), task, manner: Manner::default() }
+}
+
+fn asking(cmd: Cmd, work: Work) -> Work {
+    Work { manner: Manner { cmd, ..work.manner }, ..work }
+}
+
+fn echoes(size: usize, associations: usize, window: usize) -> Work {
+    let id = match (associations, window) {
+        (1, 1) => format!("udp-echo-{size}-x1-w1"),
+        _ => format!("udp-echo-{size}-x{associations}"),
+    };
+    let some = counted(associations, "association");
+    let title = format!("datagrams of {size} B echoed on {some}, {window} under way on each");
+    let task = Task::Echoes { size, associations, window, run: 1 };
+    asking(Cmd::Associate, work(&id, &title, task))
+}
+
+fn flood(size: usize, times: f64) -> Work {
+    let title = format!(
+        "datagrams of {size} B one way, {times} times as many as the weakest can echo of 64 B"
+    );
+    let id = format!("udp-flood-{size}-at-{times}");
+    asking(Cmd::Associate, work(&id, &title, Task::Flood { size, times }))
 }
 
 fn requests(size: usize, connections: usize, beside: Beside) -> Work {
@@ -347,6 +424,8 @@ mod tests {
         };
         assert!(has("down-1", "hev") && !has("sessions-address-login", "hev"));
         assert!(has("down-1", "no proxy") && !has("calls", "no proxy"));
+        assert!(has("udp-echo-64-x1", "bare forwarder") && !has("down-1", "bare forwarder"));
+        assert!(has("idle-bind-1000", "Dante") && !has("idle-bind-1000", "no proxy"));
         assert!(!has("sessions-name", "HAProxy") && has("sessions-name-login", "Dante"));
     }
 }

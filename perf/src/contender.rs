@@ -29,6 +29,9 @@ const PASSWORD_HASH: &str = "rs7XHDAhlogmg";
 /// Sessions that HAProxy is to hold: two descriptors each, of the 20,000 that it may be given.
 const HAPROXY_SESSIONS: usize = 9_500;
 
+/// Enough for whoever is held open, and none that the kernel gives to others.
+const PORTS: &str = "10000-29999";
+
 /// One that is measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contender {
@@ -46,6 +49,8 @@ pub enum Program {
     Dante,
     Microsocks,
     Haproxy,
+    /// Our own that only forwards datagrams.
+    Forwarder,
     /// No proxy: the client connects to the origin.
     Nobody,
     /// Somebody else's SOCKS server, running already.
@@ -63,15 +68,26 @@ pub struct Peer {
 /// What a client asks of a contender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manner {
+    pub cmd: Cmd,
     pub by_name: bool,
     pub with_password: bool,
+}
+
+/// The command of its request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cmd {
+    #[default]
+    Connect,
+    Bind,
+    Associate,
 }
 
 /// Where a contender is reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Entrance {
     Straight,
-    /// At this address a listener forwards to each of the origin's ports, by the same number.
+    /// At this address a listener forwards to each of the origin's ports, by the same number if this
+    /// has none.
     Forwarder(SocketAddr),
     Socks(SocketAddr),
 }
@@ -87,11 +103,15 @@ impl Contender {
         Contender { name: name.to_owned(), program }
     }
 
-    /// Whether it knows names, and passwords.
+    /// Whether it knows the command, names, and passwords.
     pub fn speaks(&self, manner: Manner) -> bool {
+        let plain = |cmd| manner == Manner { cmd, ..Manner::default() };
         match self.program {
-            Program::Ringsocks { .. } | Program::Dante | Program::Microsocks => true,
-            Program::Haproxy | Program::Nobody => manner == Manner::default(),
+            Program::Ringsocks { .. } | Program::Dante => true,
+            Program::Microsocks => manner.cmd == Cmd::Connect,
+            Program::Haproxy => plain(Cmd::Connect),
+            Program::Forwarder => plain(Cmd::Associate),
+            Program::Nobody => plain(Cmd::Connect) || plain(Cmd::Associate),
             Program::Peer(_) => !manner.with_password,
         }
     }
@@ -124,6 +144,7 @@ impl Contender {
             Program::Dante => dante(port, manner, folder)?,
             Program::Microsocks => microsocks(port, manner),
             Program::Haproxy => haproxy(origin, folder)?,
+            Program::Forwarder => forwarder(port)?,
             Program::Nobody | Program::Peer(_) => return Ok(None),
         };
         Ok(Some(command))
@@ -134,8 +155,9 @@ impl Contender {
         match &self.program {
             Program::Nobody => Entrance::Straight,
             Program::Haproxy => Entrance::Forwarder(FORWARDER),
+            Program::Forwarder => Entrance::Forwarder(local(port)),
             Program::Peer(peer) => Entrance::Socks(peer.address),
-            _ => Entrance::Socks(SocketAddr::from(([127, 0, 0, 1], port))),
+            _ => Entrance::Socks(local(port)),
         }
     }
 }
@@ -165,10 +187,17 @@ impl Entrance {
     pub fn knock_at(self, origin: Ports) -> SocketAddr {
         match self {
             Entrance::Straight => SocketAddr::from((origin.address, origin.echo)),
-            Entrance::Forwarder(address) => SocketAddr::new(address.ip(), origin.echo),
+            Entrance::Forwarder(address) if address.port() == 0 => {
+                SocketAddr::new(address.ip(), origin.echo)
+            }
+            Entrance::Forwarder(address) => address,
             Entrance::Socks(address) => address,
         }
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 fn ringsocks(
@@ -188,7 +217,19 @@ fn ringsocks(
     if manner.with_password {
         command.args(["--user", &format!("{USER}:{PASSWORD}")]);
     }
+    // Only those that need it: a build that does not know them yet is measured, too.
+    match manner.cmd {
+        Cmd::Connect => {}
+        Cmd::Bind => drop(command.env("RINGSOCKS_BIND_PORTS", PORTS)),
+        Cmd::Associate => drop(command.env("RINGSOCKS_UDP_PORTS", PORTS)),
+    }
     command
+}
+
+fn forwarder(port: u16) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["forwarder", &local(port).to_string()]);
+    Ok(command)
 }
 
 fn microsocks(port: u16, manner: Manner) -> Command {
@@ -324,8 +365,33 @@ mod tests {
     }
 
     #[test]
+    fn who_relays_no_datagrams_is_not_asked_to() {
+        let names = |cmd| {
+            let manner = Manner { cmd, ..Manner::default() };
+            let everyone = [
+                ("Dante", Program::Dante),
+                ("microsocks", Program::Microsocks),
+                ("HAProxy", Program::Haproxy),
+                ("bare forwarder", Program::Forwarder),
+                ("no proxy", Program::Nobody),
+            ];
+            let who = everyone.map(|(name, program)| Contender::with(name, program));
+            who.into_iter().filter(|it| it.speaks(manner)).map(|it| it.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Cmd::Connect), ["Dante", "microsocks", "HAProxy", "no proxy"]);
+        assert_eq!(names(Cmd::Associate), ["Dante", "bare forwarder", "no proxy"]);
+        assert_eq!(names(Cmd::Bind), ["Dante"]);
+    }
+
+    #[test]
     fn haproxy_forwards_to_every_port_of_the_origin() {
-        let origin = Ports { address: Ipv4Addr::LOCALHOST, source: 11, sink: 22, echo: 33 };
+        let origin = Ports {
+            address: Ipv4Addr::LOCALHOST,
+            source: 11,
+            sink: 22,
+            echo: 33,
+            datagrams: Default::default(),
+        };
         let text = haproxy_configuration(origin);
         for port in [11, 22, 33] {
             assert!(text.contains(&format!("bind 127.0.3.1:{port}\n")), "{text}");

@@ -44,8 +44,14 @@ mod tests {
     use crate::record::Spent;
 
     fn record(contender: &str, units: u64, is_proxy: bool) -> Record {
-        let measured =
-            Measured { units, elapsed_seconds: 2.0, latency: None, errors: 0, beside_bytes: 0 };
+        let measured = Measured {
+            units,
+            lost: 0,
+            elapsed_seconds: 2.0,
+            latency: None,
+            errors: 0,
+            beside_bytes: 0,
+        };
         let spent = Spent { contender: is_proxy.then_some(1.0), machine: 2.0, load: 1.0 };
         let outcome = Outcome::Moved { measured, spent };
         Record { work: "w".to_owned(), contender: contender.to_owned(), round: 0, outcome }

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::show::Show;
 mod alarm;
 mod catalogue;
 mod contender;
+mod datagrams;
+mod forwarder;
 mod gauge;
 mod journal;
 mod known;
@@ -45,6 +48,7 @@ mod results;
 mod running;
 mod schedule;
 mod show;
+mod stamp;
 mod table;
 
 /// Where `--save` keeps what is committed.
@@ -84,6 +88,9 @@ enum Verb {
     /// Serve what clients connect to through the contenders
     #[command(hide = true)]
     Origin,
+    /// Be the contender that does nothing with datagrams but pass them on
+    #[command(hide = true)]
+    Forwarder { address: SocketAddr },
 }
 
 #[derive(Args)]
@@ -144,6 +151,7 @@ const COMPARE: Amount = Amount { seconds: 1.0, warm_up: 0.4, rounds: 12, minutes
 fn main() -> ExitCode {
     let job = match Cli::parse().command {
         Verb::Origin => return exit(origin::serve()),
+        Verb::Forwarder { address } => return exit(forwarder::serve(address)),
         Verb::Run { quick, peer, options } => run(quick, &peer, options),
         Verb::Compare { base, base_name, options } => compare(base, &base_name, options),
     };

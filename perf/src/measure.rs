@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::catalogue::{Beside, FLOW_SETTER, Pace, RATE_SETTER, Task, Work};
-use crate::contender::Contender;
+use crate::catalogue::{Beside, FLOOD_SETTER, FLOW_SETTER, Pace, RATE_SETTER, Task, Work};
+use crate::contender::{Cmd, Contender};
 use crate::gauge::{self, Group};
 use crate::known;
 use crate::load::{self, Held, Kind, Load};
@@ -48,7 +48,14 @@ impl Bench {
     ) -> io::Result<Outcome> {
         let running = Running::start(contender, work.manner, self.origin, &self.folder)?;
         match work.task {
-            Task::Idle { sessions } => self.hold(work, &running, sessions, Held::Idle),
+            Task::Idle { sessions } => {
+                let held = match work.manner.cmd {
+                    Cmd::Connect => Held::Idle,
+                    Cmd::Associate => Held::Associated,
+                    Cmd::Bind => Held::Waiting,
+                };
+                self.hold(work, &running, sessions, held)
+            }
             Task::Stalled { sessions } => self.hold(work, &running, sessions, Held::Stalled),
             Task::Calls => self.count_calls(work, &running),
             _ => self.move_bytes(work, &running, kind(work, contender, before)?),
@@ -140,6 +147,7 @@ impl Bench {
 
 fn kind(work: &Work, contender: &Contender, before: &[Record]) -> io::Result<Kind> {
     let missing = |what: &str| io::Error::other(format!("{what} has not been measured"));
+    let weakest = |setter| known::weakest_rate(before, setter).ok_or_else(|| missing(setter));
     Ok(match work.task {
         Task::Down { flows } => Kind::Down { flows },
         Task::Up { flows } => Kind::Up { flows },
@@ -147,11 +155,7 @@ fn kind(work: &Work, contender: &Contender, before: &[Record]) -> io::Result<Kin
         Task::Requests { size, connections, pace, beside } => {
             let rate = match pace {
                 Pace::Closed => None,
-                Pace::Open { share } => Some(
-                    share
-                        * known::weakest_rate(before, RATE_SETTER)
-                            .ok_or_else(|| missing(RATE_SETTER))?,
-                ),
+                Pace::Open { share } => Some(share * weakest(RATE_SETTER)?),
             };
             let beside = match beside {
                 Beside::Nothing => None,
@@ -164,6 +168,10 @@ fn kind(work: &Work, contender: &Contender, before: &[Record]) -> io::Result<Kin
             };
             Kind::Requests { size, connections, rate, beside }
         }
+        Task::Echoes { size, associations, window, run } => {
+            Kind::Echoes { size, associations, window, run }
+        }
+        Task::Flood { size, times } => Kind::Flood { size, rate: times * weakest(FLOOD_SETTER)? },
         Task::Idle { .. } | Task::Stalled { .. } | Task::Calls => {
             unreachable!("held and traced works are no streams")
         }

@@ -1,6 +1,7 @@
 //! Whom everybody connects to in the end: a process of its own beside the generator, so that both
 //! together may hold as many descriptors as two processes.
 
+mod datagrams;
 mod peer;
 mod server;
 
@@ -13,6 +14,7 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
+pub use self::datagrams::Swallowed;
 pub use self::server::Server;
 use crate::limits;
 
@@ -40,6 +42,19 @@ pub struct Ports {
     pub sink: u16,
     /// Here it echoes; see [`FAREWELL`].
     pub echo: u16,
+    /// Where it takes datagrams.
+    pub datagrams: DatagramPorts,
+}
+
+/// Where the origin takes datagrams, at the same address.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct DatagramPorts {
+    /// Here it echoes each.
+    pub echo: u16,
+    /// Here it echoes runs of equal length as runs.
+    pub runs: u16,
+    /// Here it counts them; see [`Swallowed`].
+    pub sink: u16,
 }
 
 /// Serves as the origin until standard input ends, after a line of JSON on standard output that

@@ -12,7 +12,7 @@ pub const RECEIVED: usize = 64 * 1024;
 /// generator the limit.
 const LOOK: usize = 8;
 /// One in how many receives is looked at as a whole.
-const WHOLE_EVERY: u32 = 16;
+pub const WHOLE_EVERY: u32 = 16;
 
 /// The bytes of every stream. None is above 127: a byte above is free to mean something else.
 pub struct Pattern(Box<[u8]>);
@@ -32,6 +32,18 @@ impl Pattern {
     pub fn at(&self, position: u64, length: usize) -> &[u8] {
         let start = (position % PERIOD as u64) as usize;
         &self.0[start..start + length]
+    }
+
+    /// Whether a piece is the one at `position`, by its ends or as a whole.
+    pub fn agrees(&self, position: u64, piece: &[u8], as_a_whole: bool) -> bool {
+        let expected = self.at(position, piece.len());
+        match piece.len() {
+            length if length <= 2 * LOOK || as_a_whole => piece == expected,
+            length => {
+                let last = length - LOOK;
+                piece[..LOOK] == expected[..LOOK] && piece[last..] == expected[last..]
+            }
+        }
     }
 }
 
@@ -68,19 +80,11 @@ impl Check {
 
     /// Takes the next piece of the stream.
     pub fn take(&mut self, pattern: &Pattern, piece: &[u8]) -> Result<(), WrongByte> {
-        let expected = pattern.at(self.position, piece.len());
-        self.position += piece.len() as u64;
         self.pieces = self.pieces.wrapping_add(1);
-        let same = match piece.len() {
-            length if length <= 2 * LOOK || self.pieces.is_multiple_of(WHOLE_EVERY) => {
-                piece == expected
-            }
-            length => {
-                let last = length - LOOK;
-                piece[..LOOK] == expected[..LOOK] && piece[last..] == expected[last..]
-            }
-        };
-        if same { Ok(()) } else { Err(WrongByte) }
+        let as_a_whole = self.pieces.is_multiple_of(WHOLE_EVERY);
+        let agrees = pattern.agrees(self.position, piece, as_a_whole);
+        self.position += piece.len() as u64;
+        if agrees { Ok(()) } else { Err(WrongByte) }
     }
 }
 

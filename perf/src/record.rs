@@ -18,7 +18,7 @@ pub struct Record {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Bytes, sessions or requests went through it.
+    /// Bytes, sessions, requests or datagrams went through it.
     Moved { measured: Measured, spent: Spent },
     /// It held sessions open.
     Held(Memory),

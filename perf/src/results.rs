@@ -27,6 +27,9 @@ const WAITS: [&str; 8] = [
 pub enum Figure {
     /// Gbit/s, or units a second.
     Rate,
+    /// Datagrams a second that were sent one way, and per cent that did not come.
+    Offered,
+    Lost,
     /// Processor time of the contender for a GiB, or µs for another unit; and of the whole machine.
     Processor,
     Machine,
@@ -105,6 +108,8 @@ pub enum Unit {
     Byte,
     Session,
     Request,
+    Echo,
+    Datagram,
 }
 
 impl Unit {
@@ -112,6 +117,8 @@ impl Unit {
         match task {
             Task::Down { .. } | Task::Up { .. } => Unit::Byte,
             Task::Requests { .. } => Unit::Request,
+            Task::Echoes { .. } => Unit::Echo,
+            Task::Flood { .. } => Unit::Datagram,
             _ => Unit::Session,
         }
     }
@@ -131,6 +138,10 @@ impl Figure {
             (Figure::Rate, Unit::Byte) => "Gbit/s",
             (Figure::Rate, Unit::Session) => "sessions/s",
             (Figure::Rate, Unit::Request) => "requests/s",
+            (Figure::Rate, Unit::Echo) => "echoes/s",
+            (Figure::Rate, Unit::Datagram) => "arrived/s",
+            (Figure::Offered, _) => "sent/s",
+            (Figure::Lost, _) => "lost %",
             (Figure::Processor, Unit::Byte) => "s/GiB",
             (Figure::Processor, _) => "µs each",
             (Figure::Machine, Unit::Byte) => "machine s/GiB",
@@ -193,6 +204,7 @@ fn headline(task: &Task, figures: &[Figure]) -> Vec<Figure> {
         }
         Task::Idle { .. } | Task::Stalled { .. } => &[Figure::User, Figure::Kernel],
         Task::Calls => &[Figure::Calls],
+        Task::Flood { .. } => &[Figure::Lost, Figure::Rate, Figure::Processor],
         _ => &[Figure::Rate, Figure::Processor, Figure::Machine],
     };
     deciding.iter().filter(|it| figures.contains(it)).copied().collect()
@@ -260,8 +272,12 @@ fn moved(measured: &Measured, spent: Spent, unit: Unit) -> Vec<(Figure, Option<f
     };
     let others = spent.machine - spent.load - spent.contender.unwrap_or(0.0);
     let latency = |of: fn(&Latency) -> f64| measured.latency.as_ref().map(of);
+    let sent = (measured.units + measured.lost) as f64;
+    let lost = matches!(unit, Unit::Echo | Unit::Datagram);
     vec![
         (Figure::Rate, Some(rate)),
+        (Figure::Offered, (unit == Unit::Datagram).then_some(sent / seconds)),
+        (Figure::Lost, lost.then_some(measured.lost as f64 * 100.0 / sent)),
         (Figure::Processor, spent.contender.map(each)),
         (Figure::Machine, Some(each(spent.machine))),
         (Figure::P50, latency(|it| it.p50_us)),

@@ -21,6 +21,7 @@ pub(crate) fn moved(work: &str, contender: &str, round: usize, units: u64, secon
     };
     let measured = Measured {
         units,
+        lost: 0,
         elapsed_seconds: 2.0,
         latency: Some(latency),
         errors: 1,

@@ -113,6 +113,7 @@ fn spawn(
     let child = entering
         .command(&contender.cpus(), Path::new(command.get_program()))
         .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         // microsocks has no other way to be quiet, and writing to /dev/null costs the least.
@@ -185,7 +186,13 @@ mod tests {
     use super::*;
 
     fn nowhere() -> Ports {
-        Ports { address: Ipv4Addr::LOCALHOST, source: 1, sink: 1, echo: 1 }
+        Ports {
+            address: Ipv4Addr::LOCALHOST,
+            source: 1,
+            sink: 1,
+            echo: 1,
+            datagrams: Default::default(),
+        }
     }
 
     #[test]

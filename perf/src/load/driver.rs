@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 
+use super::Generator;
 use super::connection::{Connection, Turn};
 use super::context::Context;
 use super::tally::Tally;
@@ -82,58 +83,12 @@ impl Driver {
         })
     }
 
-    pub(super) fn tally(&mut self) -> &mut Tally {
-        &mut self.cx.tally
-    }
-
-    /// Opens a connection for each lane, and waits until each has done once what it is there for.
-    pub(super) fn open(&mut self, deadline: Instant) -> io::Result<()> {
-        while self.ready < self.lanes.len() {
-            while self.begun < self.lanes.len() && self.begun - self.ready < OPENING_MAX {
-                self.begun += 1;
-                self.connect(self.begun - 1);
-            }
-            if Instant::now() >= deadline {
-                return Err(self.too_few());
-            }
-            self.turn(deadline)?;
-        }
-        Ok(())
-    }
-
     fn too_few(&self) -> io::Error {
         let (ready, all) = (self.ready, self.lanes.len());
         let tally = &self.cx.tally;
         let reason = tally.first_error().unwrap_or("no answer came");
         let what = format!("{ready} of {all} connections work, {} failed: {reason}", tally.errors);
         io::Error::new(io::ErrorKind::TimedOut, what)
-    }
-
-    /// From now on requests are sent at their times, if they have any.
-    pub(super) fn begin_schedule(&mut self) {
-        self.cx.requests.begin_schedule(Instant::now());
-    }
-
-    pub(super) fn go_on_until(&mut self, end: Instant) -> io::Result<()> {
-        while Instant::now() < end {
-            self.turn(end)?;
-        }
-        Ok(())
-    }
-
-    /// Begins nothing new, waits until what is under way is over, and resets the rest.
-    pub(super) fn drain(&mut self, deadline: Instant) -> io::Result<()> {
-        self.cx.draining = true;
-        self.failed.clear();
-        for lane in 0..self.lanes.len() {
-            self.with_connection(lane, |connection, cx, _| connection.finish(cx));
-        }
-        while self.lanes.iter().any(|lane| lane.connection.is_some()) && Instant::now() < deadline {
-            self.turn(deadline)?;
-        }
-        self.give_up();
-        self.reset_all();
-        Ok(())
     }
 
     /// What was asked for in time and is not answered took at least as long as until now.
@@ -291,5 +246,54 @@ impl Driver {
         if !self.cx.draining {
             self.failed.push_back((Instant::now() + AFTER_FAILURE, index));
         }
+    }
+}
+
+impl Generator for Driver {
+    /// Opens a connection for each lane, and waits until each has done once what it is there for.
+    /// From then on requests are sent at their times, if they have any.
+    fn open(&mut self, deadline: Instant) -> io::Result<()> {
+        while self.ready < self.lanes.len() {
+            while self.begun < self.lanes.len() && self.begun - self.ready < OPENING_MAX {
+                self.begun += 1;
+                self.connect(self.begun - 1);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.too_few());
+            }
+            self.turn(deadline)?;
+        }
+        self.cx.requests.begin_schedule(Instant::now());
+        Ok(())
+    }
+
+    fn go_on_until(&mut self, end: Instant) -> io::Result<()> {
+        while Instant::now() < end {
+            self.turn(end)?;
+        }
+        Ok(())
+    }
+
+    fn count_from_now(&mut self) {
+        self.cx.tally.clear();
+    }
+
+    /// Resets what is not over in time.
+    fn drain(&mut self, deadline: Instant) -> io::Result<u64> {
+        self.cx.draining = true;
+        self.failed.clear();
+        for lane in 0..self.lanes.len() {
+            self.with_connection(lane, |connection, cx, _| connection.finish(cx));
+        }
+        while self.lanes.iter().any(|lane| lane.connection.is_some()) && Instant::now() < deadline {
+            self.turn(deadline)?;
+        }
+        self.give_up();
+        self.reset_all();
+        Ok(0)
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.cx.tally
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use super::{Login, Target};
 
@@ -10,6 +10,14 @@ const VERSION: u8 = 5;
 const LOGIN_VERSION: u8 = 1;
 const METHOD_NONE: u8 = 0;
 const METHOD_LOGIN: u8 = 2;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Connect = 1,
+    Bind = 2,
+    Associate = 3,
+}
 
 /// What every client of a run says.
 pub(super) struct Script {
@@ -27,14 +35,15 @@ pub(super) enum Say {
 }
 
 impl Script {
-    /// What a client says that wants to be connected to `port` at `address`, or at a name for it.
+    /// What a client says that wants this of `address`, or of a name and a port for it.
     pub(super) fn new(
+        command: Command,
         login: Option<&Login>,
         target: &Target,
         address: SocketAddrV4,
     ) -> io::Result<Script> {
         let method = if login.is_some() { METHOD_LOGIN } else { METHOD_NONE };
-        let mut request = vec![VERSION, 1, 0];
+        let mut request = vec![VERSION, command as u8, 0];
         match target {
             Target::Address => {
                 request.push(1);
@@ -82,6 +91,8 @@ pub(super) struct Handshake {
     heard: usize,
     /// As far as it is known by now.
     length: usize,
+    /// The answer, as far as it has been heard and fits.
+    answer: [u8; LONGEST_BOUND],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +149,24 @@ impl Handshake {
             // Longer, once the type of address is known.
             Awaited::Reply => 5,
         };
-        Handshake { awaited, heard: 0, length }
+        Handshake { awaited, heard: 0, length, answer: [0; LONGEST_BOUND] }
+    }
+
+    /// The bound address of a reply that has been heard, if it is no name.
+    pub(super) fn bound(&self) -> Option<SocketAddr> {
+        let heard = self.answer.get(..self.heard)?;
+        let (_, bound) = heard.split_at_checked(3)?;
+        match *bound {
+            [1, a, b, c, d, high, low] => {
+                let port = u16::from_be_bytes([high, low]);
+                Some((Ipv4Addr::new(a, b, c, d), port).into())
+            }
+            [4, ref address @ .., high, low] => {
+                let address: [u8; 16] = address.try_into().ok()?;
+                Some((Ipv6Addr::from(address), u16::from_be_bytes([high, low])).into())
+            }
+            _ => None,
+        }
     }
 
     /// Hears `bytes`, and says how many of them belong to the answer that is awaited.
@@ -164,6 +192,9 @@ impl Handshake {
             (Awaited::Reply, 4) if self.length == NAMED => self.length += usize::from(byte),
             _ => {}
         }
+        if let Some(place) = self.answer.get_mut(self.heard) {
+            *place = byte;
+        }
         self.heard += 1;
         Ok(())
     }
@@ -185,12 +216,14 @@ fn expect(byte: u8, expected: u8) -> Result<(), Refusal> {
 
 /// The length of a reply that names the bound address, without the name.
 const NAMED: usize = 7;
+/// The longest reply that does not.
+const LONGEST_BOUND: usize = 22;
 
 fn reply_length(address_type: u8) -> Result<usize, Refusal> {
     match address_type {
         1 => Ok(10),
         3 => Ok(NAMED),
-        4 => Ok(22),
+        4 => Ok(LONGEST_BOUND),
         other => Err(Refusal::Malformed(other)),
     }
 }
@@ -255,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_says_what_is_bound() {
+        let bound = |address: &[u8]| {
+            let mut handshake = Handshake::awaiting(Awaited::Reply);
+            assert_eq!(handshake.bound(), None);
+            let whole = [&[5, 0, 0], address, &[0x12, 0x34]].concat();
+            assert_eq!(handshake.hear(&whole, false), Ok((whole.len(), Next::Open)));
+            handshake.bound().map(|it| it.to_string())
+        };
+        assert_eq!(bound(&[1, 127, 0, 0, 1]).as_deref(), Some("127.0.0.1:4660"));
+        let mut six = [0; 17];
+        (six[0], six[16]) = (4, 1);
+        assert_eq!(bound(&six).as_deref(), Some("[::1]:4660"));
+        assert_eq!(bound(b"\x03\x04name"), None);
+        assert_eq!(bound(&[&[3, 255][..], &[1; 255]].concat()), None);
+    }
+
+    #[test]
     fn what_is_refused_is_told_apart() {
         assert_eq!(talk(&[5, 0xff], 1, false), Err(Refusal::Method(0xff)));
         assert_eq!(talk(&[5, 2], 2, false), Err(Refusal::Method(2)));
@@ -277,19 +327,24 @@ mod tests {
     #[test]
     fn a_client_says_what_the_rfcs_say() {
         let login = ("alice".to_owned(), "secret".to_owned());
-        let script = Script::new(Some(&login), &Target::Address, TO).unwrap();
+        let script = Script::new(Command::Connect, Some(&login), &Target::Address, TO).unwrap();
         assert_eq!(script.bytes(Say::Greeting), [5, 1, 2]);
         assert_eq!(script.bytes(Say::Login), b"\x01\x05alice\x06secret");
         assert_eq!(script.bytes(Say::Request), [5, 1, 0, 1, 127, 0, 0, 1, 0x12, 0x34]);
-        let script = Script::new(None, &Target::Name("origin.test".into()), TO).unwrap();
+        let named = Target::Name("origin.test".into());
+        let script = Script::new(Command::Connect, None, &named, TO).unwrap();
         assert_eq!(script.bytes(Say::Greeting), [5, 1, 0]);
         assert_eq!(script.bytes(Say::Request), b"\x05\x01\x00\x03\x0borigin.test\x12\x34");
+        for (command, byte) in [(Command::Bind, 2), (Command::Associate, 3)] {
+            let script = Script::new(command, None, &Target::Address, TO).unwrap();
+            assert_eq!(script.bytes(Say::Request)[..4], [5, byte, 0, 1]);
+        }
     }
 
     #[test]
     fn a_field_that_fits_no_message_is_an_error() {
         let nobody = (String::new(), "secret".to_owned());
-        assert!(Script::new(Some(&nobody), &Target::Address, TO).is_err());
-        assert!(Script::new(None, &Target::Name("x".repeat(256)), TO).is_err());
+        assert!(Script::new(Command::Connect, Some(&nobody), &Target::Address, TO).is_err());
+        assert!(Script::new(Command::Connect, None, &Target::Name("x".repeat(256)), TO).is_err());
     }
 }

@@ -3,11 +3,15 @@
 //!
 //! [`run`] measures a load, [`hold`] keeps sessions open. Each connection is a lane's, which gets
 //! another one when that has ended or failed. Nothing is allocated or formatted for a message.
+//! Datagrams have loops of their own, one for those that are echoed and one for those that are not.
 
+mod association;
 mod connection;
 mod context;
 mod driver;
+mod echoes;
 mod exchange;
+mod flood;
 mod handshake;
 mod route;
 mod tally;
@@ -16,13 +20,18 @@ mod tests;
 mod work;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use self::association::Control;
 use self::context::Context;
 use self::driver::{Driver, Job};
+use self::echoes::{Echoes, Shape};
+use self::flood::Flood;
 use self::route::Route;
+use self::tally::Tally;
 pub use self::tally::{Latency, Measured};
+use crate::limits;
 use crate::origin::Ports;
 use crate::pattern::PIECE;
 
@@ -107,6 +116,24 @@ pub enum Kind {
         /// Beside one connection that receives so many bytes a second; `u64::MAX` is all it can.
         beside: Option<u64>,
     },
+    /// Datagrams that are echoed.
+    Echoes {
+        /// So many bytes each way.
+        size: usize,
+        /// On so many associations.
+        associations: usize,
+        /// So many under way on each.
+        window: usize,
+        /// So many of them sent as one run.
+        run: usize,
+    },
+    /// Datagrams to the origin.
+    Flood {
+        /// So many bytes each.
+        size: usize,
+        /// So many a second.
+        rate: f64,
+    },
 }
 
 /// What is done with sessions that are held.
@@ -116,29 +143,67 @@ pub enum Held {
     Idle,
     /// The origin sends without end, and nobody reads.
     Stalled,
+    /// They are associations, on which nothing goes any more after a datagram each way.
+    Associated,
+    /// They wait for somebody to connect.
+    Waiting,
+}
+
+/// What makes a kind of load.
+trait Generator {
+    /// Opens the way, and waits until it has proved to be one.
+    fn open(&mut self, deadline: Instant) -> io::Result<()>;
+    fn go_on_until(&mut self, end: Instant) -> io::Result<()>;
+    /// Forgets what has been counted.
+    fn count_from_now(&mut self);
+    /// Begins nothing new and waits until what is under way is over, or lost; how much of what was
+    /// counted turns out to be.
+    fn drain(&mut self, deadline: Instant) -> io::Result<u64>;
+    fn tally(&mut self) -> &mut Tally;
 }
 
 /// Measures a load. Connecting and the warm-up are over when `at_start` is called, and nothing is
 /// counted after `at_end` is.
 pub fn run(load: &Load, at_start: impl FnOnce(), at_end: impl FnOnce()) -> io::Result<Measured> {
-    let mut driver = Driver::new(job(load)?)?;
-    driver.open(Instant::now() + OPENING_PATIENCE)?;
-    driver.begin_schedule();
-    driver.go_on_until(Instant::now() + load.warm_up)?;
+    let target = |port| SocketAddrV4::new(load.origin.address, port);
+    let ports = load.origin.datagrams;
+    match load.kind {
+        Kind::Echoes { size, associations, window, run } => {
+            let target = target(if run == 1 { ports.echo } else { ports.runs });
+            let shape = Shape { size, associations, window, run };
+            measure(load, Echoes::new(&load.way, target, shape)?, at_start, at_end)
+        }
+        Kind::Flood { size, rate } => {
+            let flood = Flood::new(&load.way, target(ports.sink), size, rate)?;
+            measure(load, flood, at_start, at_end)
+        }
+        _ => measure(load, Driver::new(job(load)?)?, at_start, at_end),
+    }
+}
+
+fn measure(
+    load: &Load,
+    mut generator: impl Generator,
+    at_start: impl FnOnce(),
+    at_end: impl FnOnce(),
+) -> io::Result<Measured> {
+    generator.open(Instant::now() + OPENING_PATIENCE)?;
+    generator.go_on_until(Instant::now() + load.warm_up)?;
     at_start();
-    driver.tally().clear();
+    generator.count_from_now();
     let start = Instant::now();
-    driver.go_on_until(start + load.duration)?;
+    generator.go_on_until(start + load.duration)?;
     let elapsed = start.elapsed();
     at_end();
-    let (units, beside_bytes) = (driver.tally().units, driver.tally().beside_bytes);
-    driver.drain(Instant::now() + DRAIN_PATIENCE)?;
-    let tally = driver.tally();
+    let Tally { units, lost, beside_bytes, .. } = *generator.tally();
+    let lost = lost + generator.drain(Instant::now() + DRAIN_PATIENCE)?;
+    let tally = generator.tally();
     if let Some(reason) = tally.first_error() {
         eprintln!("{} errors, the first one: {reason}", tally.errors);
     }
     Ok(Measured {
-        units,
+        units: units - lost,
+        lost,
         elapsed_seconds: elapsed.as_secs_f64(),
         latency: tally.latency(),
         errors: tally.errors,
@@ -154,13 +219,29 @@ pub fn hold<T>(
     held: Held,
     during: impl FnOnce() -> T,
 ) -> io::Result<T> {
+    let deadline = Instant::now() + OPENING_PATIENCE;
     let (job, port) = match held {
         Held::Idle => (Job::Idle, ports.echo),
         Held::Stalled => (Job::Stalled, ports.source),
+        Held::Associated => {
+            let target = SocketAddrV4::new(ports.address, ports.datagrams.echo);
+            let shape = Shape { size: 64, associations: sessions, window: 1, run: 1 };
+            let mut echoes = Echoes::new(way, target, shape)?;
+            echoes.open(deadline)?;
+            echoes.drain(deadline)?;
+            return Ok(during());
+        }
+        Held::Waiting => {
+            let target = SocketAddrV4::new(ports.address, ports.echo);
+            limits::raise_open_files()?;
+            let waiting = (0..sessions).map(|_| Control::bind(way, target));
+            let _waiting = waiting.collect::<io::Result<Vec<Control>>>()?;
+            return Ok(during());
+        }
     };
     let route = Route::new(way, ports.address, port)?;
     let mut driver = Driver::new((vec![job; sessions], Context::new(route)))?;
-    driver.open(Instant::now() + OPENING_PATIENCE)?;
+    driver.open(deadline)?;
     let result = during();
     driver.reset_all();
     Ok(result)
@@ -191,6 +272,7 @@ fn job(load: &Load) -> io::Result<(Vec<Job>, Context)> {
             }
             (jobs, context)
         }
+        Kind::Echoes { .. } | Kind::Flood { .. } => unreachable!("datagrams have no lanes"),
     })
 }
 

@@ -5,7 +5,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Way;
-use super::handshake::Script;
+use super::handshake::{Command, Script};
 
 /// EINPROGRESS.
 const IN_PROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
@@ -30,7 +30,7 @@ impl Route {
                 let address = SocketAddrV4::new(address, port);
                 Route {
                     first_hop: *proxy,
-                    script: Some(Script::new(login.as_ref(), target, address)?),
+                    script: Some(Script::new(Command::Connect, login.as_ref(), target, address)?),
                     logs_in: login.is_some(),
                 }
             }

@@ -14,8 +14,10 @@ const STEPS: u32 = 5;
 /// What a load has come to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
-    /// Bytes, sessions or requests.
+    /// Bytes, sessions, requests or datagrams.
     pub units: u64,
+    /// Datagrams that did not come; none of the units is one of them.
+    pub lost: u64,
     /// In this time.
     pub elapsed_seconds: f64,
     /// Of each request, or of each whole session.
@@ -45,7 +47,9 @@ pub struct Latency {
 
 /// What is counted as it happens.
 pub(super) struct Tally {
+    /// What is over; datagrams that were lost, too.
     pub(super) units: u64,
+    pub(super) lost: u64,
     pub(super) beside_bytes: u64,
     pub(super) errors: u64,
     first_error: Option<String>,
@@ -58,6 +62,7 @@ impl Tally {
         let latencies = Histogram::new_with_bounds(bounds.0, bounds.1, 3);
         Tally {
             units: 0,
+            lost: 0,
             beside_bytes: 0,
             errors: 0,
             first_error: None,
@@ -90,6 +95,7 @@ impl Tally {
     /// Forgets all of it: the warm-up is over.
     pub(super) fn clear(&mut self) {
         self.units = 0;
+        self.lost = 0;
         self.beside_bytes = 0;
         self.errors = 0;
         self.first_error = None;

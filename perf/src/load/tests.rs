@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use mio::Waker;
@@ -20,9 +20,14 @@ struct Origin {
 
 impl Origin {
     fn start() -> Origin {
-        let server = Server::bind().unwrap();
-        let (ports, waker) = (server.ports(), server.waker());
-        Origin { ports, waker, server: Some(thread::spawn(|| server.run())) }
+        let (tell, told) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let server = Server::bind()?;
+            tell.send((server.ports(), server.waker())).expect("it is waited for");
+            server.run()
+        });
+        let (ports, waker) = told.recv().expect("it can be bound");
+        Origin { ports, waker, server: Some(server) }
     }
 }
 
@@ -218,7 +223,13 @@ fn refuse_second(mut client: TcpStream, nth: usize) {
 #[test]
 fn nobody_there_is_an_error_that_says_so() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ports = Ports { address: Ipv4Addr::LOCALHOST, source: 1, sink: 1, echo: 1 };
+    let ports = Ports {
+        address: Ipv4Addr::LOCALHOST,
+        source: 1,
+        sink: 1,
+        echo: 1,
+        datagrams: Default::default(),
+    };
     let load = load(Way::Forward(closed), ports, Kind::Sessions { concurrent: 2 });
     let (jobs, context) = job(&load).unwrap();
     let mut driver = Driver::new((jobs, context)).unwrap();
@@ -228,7 +239,13 @@ fn nobody_there_is_an_error_that_says_so() {
 
 #[test]
 fn what_cannot_be_measured_is_an_error() {
-    let ports = Ports { address: Ipv4Addr::LOCALHOST, source: 1, sink: 1, echo: 1 };
+    let ports = Ports {
+        address: Ipv4Addr::LOCALHOST,
+        source: 1,
+        sink: 1,
+        echo: 1,
+        datagrams: Default::default(),
+    };
     let requests = |size, rate| Kind::Requests { size, connections: 1, rate, beside: None };
     for kind in [
         Kind::Down { flows: 0 },
@@ -236,10 +253,198 @@ fn what_cannot_be_measured_is_an_error() {
         requests(PIECE + 1, None),
         requests(1, Some(0.0)),
         requests(1, Some(f64::NAN)),
+        echoes(64, 0, 1, 1),
+        echoes(7, 1, 1, 1),
+        echoes(4096, 1, 1, 1),
+        echoes(64, 1, 0, 1),
+        echoes(64, 1, 33, 32),
+        echoes(1200, 1, 64, 64),
+        echoes(64, 1, 65, 65),
+        Kind::Flood { size: 64, rate: 0.0 },
+        Kind::Flood { size: 4096, rate: 1.0 },
     ] {
         let error = run(&load(Way::Direct, ports, kind), || {}, || {}).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{kind:?}");
     }
+}
+
+fn echoes(size: usize, associations: usize, window: usize, run: usize) -> Kind {
+    Kind::Echoes { size, associations, window, run }
+}
+
+#[test]
+fn datagrams_are_echoed() {
+    for (size, associations, window) in [(8, 1, 1), (64, 1, 16), (1400, 7, 16), (512, 100, 1)] {
+        let measured = measure(echoes(size, associations, window, 1));
+        assert_eq!(measured.lost, 0, "{measured:?}");
+        assert!(measured.latency.is_some());
+    }
+}
+
+#[test]
+fn runs_are_echoed() {
+    for (size, window, run) in [(1200, 64, 32), (100, 64, 64), (1000, 2, 2)] {
+        assert_eq!(measure(echoes(size, 2, window, run)).lost, 0);
+    }
+}
+
+/// A relay that loses some holds nobody up for ever, and each counts.
+#[test]
+fn echoes_that_are_lost_are_counted_and_others_sent() {
+    let mut ports = Origin::start().ports;
+    ports.datagrams.echo = datagram_server(|socket, datagram, from, nth| {
+        if !nth.is_multiple_of(10) {
+            socket.send_to(datagram, from).unwrap();
+        }
+    });
+    let load = load(Way::Direct, ports, echoes(64, 1, 16, 1));
+    let measured = run(&Load { duration: Duration::from_secs(1), ..load }, || {}, || {}).unwrap();
+    assert!(measured.lost >= 16 && measured.units > measured.lost, "{measured:?}");
+    assert_eq!(measured.errors, 0, "{measured:?}");
+}
+
+#[test]
+fn a_wrong_byte_in_a_datagram_ends_the_run() {
+    let mut ports = Origin::start().ports;
+    ports.datagrams.echo = datagram_server(|socket, datagram, from, nth| {
+        if nth == 100 {
+            datagram[63] ^= 1;
+        }
+        socket.send_to(datagram, from).unwrap();
+    });
+    let error = run(&load(Way::Direct, ports, echoes(64, 1, 16, 1)), || {}, || {}).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+}
+
+#[test]
+fn a_datagram_that_is_cut_is_an_error_and_no_echo() {
+    let mut ports = Origin::start().ports;
+    ports.datagrams.echo = datagram_server(|socket, datagram, from, nth| {
+        let length = if nth == 100 { 63 } else { 64 };
+        socket.send_to(&datagram[..length], from).unwrap();
+    });
+    let load = load(Way::Direct, ports, echoes(64, 1, 16, 1));
+    let measured = run(&Load { warm_up: Duration::ZERO, ..load }, || {}, || {}).unwrap();
+    assert_eq!(measured.errors, 1, "{measured:?}");
+}
+
+#[test]
+fn a_flood_says_what_has_arrived() {
+    let measured = measure(Kind::Flood { size: 64, rate: 5000.0 });
+    assert_eq!(measured.lost, 0, "{measured:?}");
+    let most = 5000.0 * measured.elapsed_seconds;
+    assert!(measured.units as f64 <= most, "{measured:?}");
+}
+
+#[test]
+fn what_a_flood_loses_is_counted() {
+    let origin = Origin::start();
+    let sink = (Ipv4Addr::LOCALHOST, origin.ports.datagrams.sink);
+    let proxy = proxy_often(associate);
+    let relay = datagram_server(move |socket, datagram, _, nth| {
+        if nth.is_multiple_of(4) {
+            socket.send_to(&datagram[10..], sink).unwrap();
+        }
+    });
+    RELAY.set(relay).unwrap();
+    let way = Way::Socks5 {
+        proxy: (Ipv4Addr::LOCALHOST, proxy).into(),
+        login: None,
+        target: Target::Address,
+    };
+    let kind = Kind::Flood { size: 1200, rate: 5000.0 };
+    let measured = run(&load(way, origin.ports, kind), || {}, || {}).unwrap();
+    let share = measured.lost as f64 / (measured.lost + measured.units) as f64;
+    assert!((0.7..0.8).contains(&share), "{measured:?}");
+    assert_eq!(measured.errors, 0, "{measured:?}");
+}
+
+static RELAY: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
+
+/// Serves as a SOCKS5 proxy that has one relay for all, at no address of its own.
+fn associate(mut client: TcpStream, _: usize) {
+    client.read_exact(&mut [0; 3]).unwrap();
+    client.write_all(&[5, 0]).unwrap();
+    let mut request = [0; 10];
+    client.read_exact(&mut request).unwrap();
+    assert_eq!(request, [5, 3, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let [high, low] = RELAY.get().unwrap().to_be_bytes();
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, high, low]).unwrap();
+    let _gone = client.read(&mut [0]);
+}
+
+#[test]
+fn an_association_that_ends_early_is_an_error() {
+    let origin = Origin::start();
+    let proxy = proxy_often(|mut client, _| {
+        client.read_exact(&mut [0; 3]).unwrap();
+        client.write_all(&[5, 0]).unwrap();
+        client.read_exact(&mut [0; 10]).unwrap();
+        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 9]).unwrap();
+    });
+    let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, origin.ports.datagrams.echo);
+    let way = Way::Socks5 {
+        proxy: (Ipv4Addr::LOCALHOST, proxy).into(),
+        login: None,
+        target: Target::Address,
+    };
+    let association = association::Association::open(&way, to).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !association.has_ended() {
+        assert!(Instant::now() < deadline, "nobody has heard of it");
+    }
+    let still = association::Association::open(&Way::Direct, to).unwrap();
+    assert!(!still.has_ended());
+}
+
+#[test]
+fn associations_and_waiting_binds_are_held() {
+    let origin = Origin::start();
+    let way = || Way::Direct;
+    hold(&way(), origin.ports, 100, Held::Associated, || {
+        let open = udp_sockets_to(origin.ports.datagrams.echo);
+        assert_eq!(open, 100);
+    })
+    .unwrap();
+    assert!(hold(&way(), origin.ports, 1, Held::Waiting, || {}).is_err(), "nobody waits");
+    let proxy = proxy_often(|mut client, _| {
+        client.read_exact(&mut [0; 3]).unwrap();
+        client.write_all(&[5, 0]).unwrap();
+        let mut request = [0; 10];
+        client.read_exact(&mut request).unwrap();
+        assert_eq!(request[..4], [5, 2, 0, 1]);
+        client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 9]).unwrap();
+    });
+    let way = Way::Socks5 {
+        proxy: (Ipv4Addr::LOCALHOST, proxy).into(),
+        login: None,
+        target: Target::Address,
+    };
+    assert_eq!(hold(&way, origin.ports, 3, Held::Waiting, || 77).unwrap(), 77);
+}
+
+fn udp_sockets_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let remote = format!(":{port:04X}");
+    let is_to =
+        |line: &&str| line.split_whitespace().nth(2).is_some_and(|it| it.ends_with(&remote));
+    table.lines().filter(is_to).count()
+}
+
+/// A port whose datagrams are handled like this, with their numbers.
+fn datagram_server(
+    mut serve: impl FnMut(&UdpSocket, &mut [u8], SocketAddr, u64) + Send + 'static,
+) -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut room = [0; 2048];
+        for nth in 1.. {
+            let (length, from) = socket.recv_from(&mut room).unwrap();
+            serve(&socket, &mut room[..length], from, nth);
+        }
+    });
+    port
 }
 
 /// A port whose first client is served like this.

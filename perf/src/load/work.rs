@@ -70,6 +70,10 @@ pub(super) enum Failure {
     /// The origin has received less, or more, than it was sent.
     Length,
     WrongByte,
+    /// A datagram has come back without the header that it was sent with.
+    Header,
+    /// A datagram has come back longer or shorter.
+    Cut,
 }
 
 impl Work {
@@ -156,6 +160,8 @@ impl fmt::Display for Failure {
             Failure::Unasked => out.write_str("more came than was asked for"),
             Failure::TooLate => out.write_str("no answer came"),
             Failure::Length => out.write_str("the origin has not received what it was sent"),
+            Failure::Header => out.write_str("a datagram came that names another sender, or none"),
+            Failure::Cut => out.write_str("a datagram came that has another length"),
             Failure::WrongByte => out.write_str("a wrong byte came"),
         }
     }

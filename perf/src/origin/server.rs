@@ -11,6 +11,7 @@ use slab::Slab;
 use socket2::{Domain, Socket, Type};
 
 use super::Ports;
+use super::datagrams::Datagrams;
 use super::peer::{Peer, Service, Tools, Turn};
 use crate::alarm::Alarm;
 
@@ -21,6 +22,8 @@ const WAKER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 /// Of the first listener; the others' follow.
 const LISTENERS: usize = usize::MAX - 16;
+/// Of the first socket for datagrams; the others' follow.
+const DATAGRAMS: usize = LISTENERS - Datagrams::SOCKETS;
 const SERVICES: [Service; 3] = [Service::Source, Service::Sink, Service::Echo];
 
 /// The origin's event loop.
@@ -29,6 +32,7 @@ pub struct Server {
     /// Kept here, too: its event goes when it does.
     waker: Arc<Waker>,
     listeners: [TcpListener; 3],
+    datagrams: Datagrams,
     ports: Ports,
     peers: Slab<Peer>,
     /// Who had more to do than others would wait for.
@@ -47,18 +51,21 @@ impl Server {
         for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(LISTENERS + index), Interest::READABLE)?;
         }
+        let datagrams = Datagrams::bind(poll.registry(), DATAGRAMS)?;
         let port = |index: usize| Ok::<_, io::Error>(listeners[index].local_addr()?.port());
         let ports = Ports {
             address: Ipv4Addr::LOCALHOST,
             source: port(0)?,
             sink: port(1)?,
             echo: port(2)?,
+            datagrams: datagrams.ports()?,
         };
         Ok(Server {
             waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
             alarm: Alarm::new(poll.registry(), ALARM)?,
             poll,
             listeners,
+            datagrams,
             ports,
             peers: Slab::new(),
             ready: VecDeque::new(),
@@ -111,6 +118,7 @@ impl Server {
         match event.token() {
             ALARM => Ok(()),
             Token(token) if token >= LISTENERS => self.accept(token - LISTENERS),
+            Token(token) if token >= DATAGRAMS => self.datagrams.handle_event(token - DATAGRAMS),
             Token(slot) => {
                 self.with_peer(slot, |peer, tools| peer.handle_event(tools, event));
                 Ok(())
