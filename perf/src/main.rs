@@ -2,7 +2,8 @@
 //!
 //! [`catalogue`] says what is measured, [`schedule`] in which order, [`measure`] does it once: a
 //! [`contender`] is started afresh, pinned to one CPU, the [`load`] and the [`origin`] have another,
-//! and a [`gauge`] reads what it spent. [`journal`](mod@journal) keeps every measurement, [`results`] makes
+//! and a [`gauge`] reads what it spent. For datagrams a bare [`forwarder`] shows how little that can
+//! be. [`journal`](mod@journal) keeps every measurement, [`results`] makes
 //! figures of them, [`report`] writes them down.
 
 use std::fs;

@@ -171,7 +171,9 @@ fn kind(work: &Work, contender: &Contender, before: &[Record]) -> io::Result<Kin
         Task::Echoes { size, associations, window, run } => {
             Kind::Echoes { size, associations, window, run }
         }
-        Task::Flood { size, times } => Kind::Flood { size, rate: times * weakest(FLOOD_SETTER)? },
+        Task::Flood { is_down, size, times } => {
+            Kind::Flood { is_down, size, rate: f64::from(times) * weakest(FLOOD_SETTER)? }
+        }
         Task::Idle { .. } | Task::Stalled { .. } | Task::Calls => {
             unreachable!("held and traced works are no streams")
         }

@@ -14,7 +14,6 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
-pub use self::datagrams::Swallowed;
 pub use self::server::Server;
 use crate::limits;
 
@@ -42,19 +41,17 @@ pub struct Ports {
     pub sink: u16,
     /// Here it echoes; see [`FAREWELL`].
     pub echo: u16,
-    /// Where it takes datagrams.
+    /// Where it echoes datagrams.
     pub datagrams: DatagramPorts,
 }
 
-/// Where the origin takes datagrams, at the same address.
+/// Where the origin echoes datagrams, at the same address.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct DatagramPorts {
-    /// Here it echoes each.
+    /// Here each by itself.
     pub echo: u16,
-    /// Here it echoes runs of equal length as runs.
+    /// Here those of equal length as runs.
     pub runs: u16,
-    /// Here it counts them; see [`Swallowed`].
-    pub sink: u16,
 }
 
 /// Serves as the origin until standard input ends, after a line of JSON on standard output that

@@ -204,7 +204,7 @@ fn headline(task: &Task, figures: &[Figure]) -> Vec<Figure> {
         }
         Task::Idle { .. } | Task::Stalled { .. } => &[Figure::User, Figure::Kernel],
         Task::Calls => &[Figure::Calls],
-        Task::Flood { .. } => &[Figure::Lost, Figure::Rate, Figure::Processor],
+        Task::Flood { .. } => &[Figure::Rate, Figure::Lost, Figure::Processor],
         _ => &[Figure::Rate, Figure::Processor, Figure::Machine],
     };
     deciding.iter().filter(|it| figures.contains(it)).copied().collect()

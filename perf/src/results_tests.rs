@@ -110,6 +110,25 @@ fn requests_are_told_by_number_and_microseconds() {
 }
 
 #[test]
+fn what_was_lost_is_no_unit_but_was_sent() {
+    let mut record = moved("udp-flood-64-at-2", "ringsocks", 0, 3000, 0.03);
+    if let Outcome::Moved { measured, .. } = &mut record.outcome {
+        measured.lost = 1000;
+    }
+    let of = |unit, figure| {
+        values(&record.outcome, unit).into_iter().find(|it| it.0 == figure).map(|it| it.1)
+    };
+    assert_eq!(of(Unit::Datagram, Figure::Lost), Some(25.0));
+    assert_eq!(of(Unit::Datagram, Figure::Offered), Some(2000.0));
+    assert_eq!(of(Unit::Datagram, Figure::Rate), Some(1500.0));
+    assert_eq!(of(Unit::Echo, Figure::Lost), Some(25.0));
+    assert_eq!(of(Unit::Echo, Figure::Offered), None);
+    assert_eq!(of(Unit::Request, Figure::Lost), None);
+    let section = section(&trial("udp-flood-64-at-2"), &[record]).unwrap();
+    assert_eq!(section.headline, [Figure::Rate, Figure::Lost, Figure::Processor]);
+}
+
+#[test]
 fn who_failed_stands_in_the_table_with_the_reason() {
     let records = [moved("down-1", "ringsocks", 0, 1 << 30, 1.0), failed("down-1", "Dante", 0)];
     let section = section(&trial("down-1"), &records).unwrap();

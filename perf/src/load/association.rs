@@ -5,8 +5,11 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use socket2::SockRef;
 
-use super::handshake::{Command, Handshake, Next, Script};
+use super::handshake::{Command, Handshake, Next, Say, Script};
+use super::work::Failure;
 use super::{Login, Target, Way};
+use crate::pattern::Pattern;
+use crate::stamp::Stamp;
 use crate::{datagrams, forwarder};
 
 /// How long an answer is waited for.
@@ -90,7 +93,6 @@ impl Control {
         login: Option<&Login>,
         address: SocketAddrV4,
     ) -> io::Result<SocketAddr> {
-        use super::handshake::Say;
         let script = Script::new(command, login, &Target::Address, address)?;
         let mut handshake = Handshake::new();
         self.0.write_all(script.bytes(Say::Greeting))?;
@@ -112,6 +114,20 @@ impl Control {
     fn has_ended(&self) -> bool {
         let peeked = self.0.set_nonblocking(true).and_then(|()| self.0.peek(&mut [0]));
         !peeked.is_err_and(|it| it.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// Which datagram it is, if it has come with this header and as long as it was.
+pub(super) fn read_datagram(
+    pattern: &Pattern,
+    header: &[u8],
+    size: usize,
+    datagram: &[u8],
+) -> Result<Stamp, Failure> {
+    let data = datagram.strip_prefix(header).ok_or(Failure::Header)?;
+    match data.len() == size {
+        true => Ok(Stamp::read(pattern, data)?),
+        false => Err(Failure::Cut),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use super::Generator;
-use super::association::Association;
+use super::association::{Association, read_datagram};
 use super::tally::Tally;
 use super::work::Failure;
 use super::{Way, refuse_unless};
@@ -252,11 +252,8 @@ impl Lane {
     /// due when it was the last.
     fn take(&mut self, post: &mut Post, datagram: &[u8]) -> Result<Option<Instant>, Failure> {
         let Shape { size, run, .. } = post.shape;
-        let data = datagram.strip_prefix(&self.association.header[..]).ok_or(Failure::Header)?;
-        if data.len() != size {
-            return Err(Failure::Cut);
-        }
-        let Stamp { owner, number } = Stamp::read(&post.pattern, data)?;
+        let header = &self.association.header;
+        let Stamp { owner, number } = read_datagram(&post.pattern, header, size, datagram)?;
         if owner != self.owner {
             return Err(Failure::Unasked);
         }

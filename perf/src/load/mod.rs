@@ -127,8 +127,10 @@ pub enum Kind {
         /// So many of them sent as one run.
         run: usize,
     },
-    /// Datagrams to the origin.
+    /// Datagrams that are not answered.
     Flood {
+        /// To the client, not from it.
+        is_down: bool,
         /// So many bytes each.
         size: usize,
         /// So many a second.
@@ -165,17 +167,16 @@ trait Generator {
 /// Measures a load. Connecting and the warm-up are over when `at_start` is called, and nothing is
 /// counted after `at_end` is.
 pub fn run(load: &Load, at_start: impl FnOnce(), at_end: impl FnOnce()) -> io::Result<Measured> {
-    let target = |port| SocketAddrV4::new(load.origin.address, port);
-    let ports = load.origin.datagrams;
     match load.kind {
         Kind::Echoes { size, associations, window, run } => {
-            let target = target(if run == 1 { ports.echo } else { ports.runs });
+            let ports = load.origin.datagrams;
+            let port = if run == 1 { ports.echo } else { ports.runs };
+            let target = SocketAddrV4::new(load.origin.address, port);
             let shape = Shape { size, associations, window, run };
             measure(load, Echoes::new(&load.way, target, shape)?, at_start, at_end)
         }
-        Kind::Flood { size, rate } => {
-            let flood = Flood::new(&load.way, target(ports.sink), size, rate)?;
-            measure(load, flood, at_start, at_end)
+        Kind::Flood { is_down, size, rate } => {
+            measure(load, Flood::new(&load.way, is_down, size, rate)?, at_start, at_end)
         }
         _ => measure(load, Driver::new(job(load)?)?, at_start, at_end),
     }

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use mio::Waker;
 
 use super::*;
-use crate::origin::Server;
+use crate::origin::{DatagramPorts, Server};
 
 /// The origin in a thread, until it is dropped.
 struct Origin {
@@ -42,6 +42,18 @@ impl Drop for Origin {
 fn load(way: Way, origin: Ports, kind: Kind) -> Load {
     let (duration, warm_up) = (Duration::from_millis(200), Duration::from_millis(20));
     Load { way, origin, kind, duration, warm_up }
+}
+
+/// Where nobody listens.
+fn nowhere() -> Ports {
+    let (address, datagrams) = (Ipv4Addr::LOCALHOST, DatagramPorts { echo: 1, runs: 1 });
+    Ports { address, source: 1, sink: 1, echo: 1, datagrams }
+}
+
+/// The way through a SOCKS5 proxy.
+fn socks(port: u16) -> Way {
+    let proxy = (Ipv4Addr::LOCALHOST, port).into();
+    Way::Socks5 { proxy, login: None, target: Target::Address }
 }
 
 /// Measures a kind of work straight to the origin, which must go without an error.
@@ -197,11 +209,7 @@ fn a_wrong_byte_that_the_origin_gets_ends_the_run() {
 #[test]
 fn whoever_refuses_is_counted() {
     let origin = Origin::start();
-    let way = Way::Socks5 {
-        proxy: (Ipv4Addr::LOCALHOST, proxy_often(refuse_second)).into(),
-        login: None,
-        target: Target::Address,
-    };
+    let way = socks(proxy_often(refuse_second));
     let measured =
         run(&load(way, origin.ports, Kind::Sessions { concurrent: 1 }), || {}, || {}).unwrap();
     assert!(measured.units > 0 && measured.errors > 0, "{measured:?}");
@@ -223,13 +231,7 @@ fn refuse_second(mut client: TcpStream, nth: usize) {
 #[test]
 fn nobody_there_is_an_error_that_says_so() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ports = Ports {
-        address: Ipv4Addr::LOCALHOST,
-        source: 1,
-        sink: 1,
-        echo: 1,
-        datagrams: Default::default(),
-    };
+    let ports = nowhere();
     let load = load(Way::Forward(closed), ports, Kind::Sessions { concurrent: 2 });
     let (jobs, context) = job(&load).unwrap();
     let mut driver = Driver::new((jobs, context)).unwrap();
@@ -239,13 +241,7 @@ fn nobody_there_is_an_error_that_says_so() {
 
 #[test]
 fn what_cannot_be_measured_is_an_error() {
-    let ports = Ports {
-        address: Ipv4Addr::LOCALHOST,
-        source: 1,
-        sink: 1,
-        echo: 1,
-        datagrams: Default::default(),
-    };
+    let ports = nowhere();
     let requests = |size, rate| Kind::Requests { size, connections: 1, rate, beside: None };
     for kind in [
         Kind::Down { flows: 0 },
@@ -260,8 +256,8 @@ fn what_cannot_be_measured_is_an_error() {
         echoes(64, 1, 33, 32),
         echoes(1200, 1, 64, 64),
         echoes(64, 1, 65, 65),
-        Kind::Flood { size: 64, rate: 0.0 },
-        Kind::Flood { size: 4096, rate: 1.0 },
+        Kind::Flood { is_down: false, size: 64, rate: 0.0 },
+        Kind::Flood { is_down: false, size: 4096, rate: 1.0 },
     ] {
         let error = run(&load(Way::Direct, ports, kind), || {}, || {}).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{kind:?}");
@@ -329,48 +325,55 @@ fn a_datagram_that_is_cut_is_an_error_and_no_echo() {
 }
 
 #[test]
-fn a_flood_says_what_has_arrived() {
-    let measured = measure(Kind::Flood { size: 64, rate: 5000.0 });
-    assert_eq!(measured.lost, 0, "{measured:?}");
-    let most = 5000.0 * measured.elapsed_seconds;
-    assert!(measured.units as f64 <= most, "{measured:?}");
+fn a_flood_arrives_either_way() {
+    for is_down in [false, true] {
+        let measured = measure(Kind::Flood { is_down, size: 64, rate: 5000.0 });
+        assert_eq!(measured.lost, 0, "{measured:?}");
+        assert!(measured.units as f64 <= 5000.0 * measured.elapsed_seconds, "{measured:?}");
+    }
 }
 
 #[test]
 fn what_a_flood_loses_is_counted() {
-    let origin = Origin::start();
-    let sink = (Ipv4Addr::LOCALHOST, origin.ports.datagrams.sink);
-    let proxy = proxy_often(associate);
-    let relay = datagram_server(move |socket, datagram, _, nth| {
-        if nth.is_multiple_of(4) {
-            socket.send_to(&datagram[10..], sink).unwrap();
-        }
-    });
-    RELAY.set(relay).unwrap();
-    let way = Way::Socks5 {
-        proxy: (Ipv4Addr::LOCALHOST, proxy).into(),
-        login: None,
-        target: Target::Address,
-    };
-    let kind = Kind::Flood { size: 1200, rate: 5000.0 };
-    let measured = run(&load(way, origin.ports, kind), || {}, || {}).unwrap();
-    let share = measured.lost as f64 / (measured.lost + measured.units) as f64;
-    assert!((0.7..0.8).contains(&share), "{measured:?}");
-    assert_eq!(measured.errors, 0, "{measured:?}");
+    for is_down in [false, true] {
+        let proxy = proxy_often(move |client, _| associate(client, is_down));
+        let way = socks(proxy);
+        let kind = Kind::Flood { is_down, size: 1200, rate: 5000.0 };
+        let measured = run(&load(way, nowhere(), kind), || {}, || {}).unwrap();
+        let share = measured.lost as f64 / (measured.lost + measured.units) as f64;
+        assert!((0.7..0.8).contains(&share), "{measured:?}");
+        assert_eq!(measured.errors, 0, "{measured:?}");
+    }
 }
 
-static RELAY: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
-
-/// Serves as a SOCKS5 proxy that has one relay for all, at no address of its own.
-fn associate(mut client: TcpStream, _: usize) {
+/// Serves as a SOCKS5 proxy whose associations, at no address of their own, lose three in four one
+/// way and none the other way.
+fn associate(mut client: TcpStream, loses_down: bool) {
     client.read_exact(&mut [0; 3]).unwrap();
     client.write_all(&[5, 0]).unwrap();
     let mut request = [0; 10];
     client.read_exact(&mut request).unwrap();
     assert_eq!(request, [5, 3, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let [high, low] = RELAY.get().unwrap().to_be_bytes();
+    let mut ends = None;
+    let relay = datagram_server(move |socket, datagram, from, nth| {
+        let (user, header, target) = *ends.get_or_insert_with(|| {
+            let header: [u8; 10] = datagram[..10].try_into().unwrap();
+            (from, header, socket_address(&header))
+        });
+        if from != user && (!loses_down || nth.is_multiple_of(4)) {
+            socket.send_to(&[&header[..], datagram].concat(), user).unwrap();
+        } else if from == user && (loses_down || nth.is_multiple_of(4)) {
+            socket.send_to(&datagram[10..], target).unwrap();
+        }
+    });
+    let [high, low] = relay.to_be_bytes();
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, high, low]).unwrap();
     let _gone = client.read(&mut [0]);
+}
+
+fn socket_address(header: &[u8; 10]) -> SocketAddr {
+    let [0, 0, 0, 1, a, b, c, d, high, low] = *header else { panic!("{header:?}") };
+    (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into()
 }
 
 #[test]
@@ -383,11 +386,7 @@ fn an_association_that_ends_early_is_an_error() {
         client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 9]).unwrap();
     });
     let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, origin.ports.datagrams.echo);
-    let way = Way::Socks5 {
-        proxy: (Ipv4Addr::LOCALHOST, proxy).into(),
-        login: None,
-        target: Target::Address,
-    };
+    let way = socks(proxy);
     let association = association::Association::open(&way, to).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !association.has_ended() {
@@ -415,11 +414,7 @@ fn associations_and_waiting_binds_are_held() {
         assert_eq!(request[..4], [5, 2, 0, 1]);
         client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 9]).unwrap();
     });
-    let way = Way::Socks5 {
-        proxy: (Ipv4Addr::LOCALHOST, proxy).into(),
-        login: None,
-        target: Target::Address,
-    };
+    let way = socks(proxy);
     assert_eq!(hold(&way, origin.ports, 3, Held::Waiting, || 77).unwrap(), 77);
 }
 
@@ -456,7 +451,7 @@ fn proxy_once(serve: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
 }
 
 /// A port each of whose clients is served like this, one after the other.
-fn proxy_often(serve: fn(TcpStream, usize)) -> u16 {
+fn proxy_often(serve: impl Fn(TcpStream, usize) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {

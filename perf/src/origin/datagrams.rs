@@ -6,29 +6,13 @@ use mio::{Interest, Registry, Token};
 
 use super::DatagramPorts;
 use crate::datagrams::{self, BATCH, Inbox, LONGEST, RUN_BYTES, RUN_DATAGRAMS, Run};
-use crate::pattern::Pattern;
-use crate::stamp::{STAMP_BYTES, Stamp};
 
 /// The origin's sockets for datagrams.
 pub(super) struct Datagrams {
     echo: UdpSocket,
     runs: UdpSocket,
-    sink: UdpSocket,
     inbox: Inbox,
     pending: Pending,
-    pattern: Pattern,
-    swallowed: Swallowed,
-}
-
-/// What the sink says to a datagram that is only an owner's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swallowed {
-    /// Whose datagrams are counted: those of whoever came last.
-    pub owner: u32,
-    pub datagrams: u64,
-    pub bytes: u64,
-    /// How many were not as they had been sent.
-    pub spoilt: u64,
 }
 
 /// Datagrams of one length for one peer, which go back as one run.
@@ -38,7 +22,7 @@ struct Pending {
 }
 
 impl Datagrams {
-    pub(super) const SOCKETS: usize = 3;
+    pub(super) const SOCKETS: usize = 2;
 
     /// Its sockets, whose events have the tokens from `first` on.
     pub(super) fn bind(registry: &Registry, first: usize) -> io::Result<Datagrams> {
@@ -50,11 +34,8 @@ impl Datagrams {
         let bound = Datagrams {
             echo: bind(0)?,
             runs: bind(1)?,
-            sink: bind(2)?,
             inbox: Inbox::new(LONGEST, BATCH),
             pending: Pending { room: vec![0; 2 * RUN_BYTES].into(), run: None },
-            pattern: Pattern::default(),
-            swallowed: Swallowed::default(),
         };
         datagrams::receive_runs(&bound.runs)?;
         Ok(bound)
@@ -62,18 +43,13 @@ impl Datagrams {
 
     pub(super) fn ports(&self) -> io::Result<DatagramPorts> {
         let port = |socket: &UdpSocket| io::Result::Ok(socket.local_addr()?.port());
-        Ok(DatagramPorts {
-            echo: port(&self.echo)?,
-            runs: port(&self.runs)?,
-            sink: port(&self.sink)?,
-        })
+        Ok(DatagramPorts { echo: port(&self.echo)?, runs: port(&self.runs)? })
     }
 
     pub(super) fn handle_event(&mut self, index: usize) -> io::Result<()> {
         match index {
             0 => self.send_back(),
-            1 => self.send_runs_back(),
-            _ => self.swallow(),
+            _ => self.send_runs_back(),
         }
     }
 
@@ -92,24 +68,6 @@ impl Datagrams {
             self.pending.add(&self.runs, next)?;
         }
         self.pending.send(&self.runs)
-    }
-
-    fn swallow(&mut self) -> io::Result<()> {
-        loop {
-            let is_more = self.inbox.receive(&self.sink)?;
-            for (datagram, from) in self.inbox.iter() {
-                match Swallowed::asked_for(datagram) {
-                    Some(owner) => {
-                        let answer = self.swallowed.of(owner).to_bytes();
-                        datagrams::send(&self.sink, [(&answer[..], Some(from))].into_iter())?;
-                    }
-                    None => self.swallowed.take(&self.pattern, datagram),
-                }
-            }
-            if !is_more {
-                return Ok(());
-            }
-        }
     }
 }
 
@@ -160,51 +118,6 @@ impl Run {
     }
 }
 
-impl Swallowed {
-    /// What the sink is to be asked for an owner's count.
-    pub fn question(owner: u32) -> [u8; 4] {
-        owner.to_le_bytes()
-    }
-
-    fn asked_for(datagram: &[u8]) -> Option<u32> {
-        const { assert!(STAMP_BYTES > size_of::<u32>()) };
-        datagram.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    fn of(self, owner: u32) -> Swallowed {
-        if self.owner == owner { self } else { Swallowed { owner, ..Swallowed::default() } }
-    }
-
-    fn take(&mut self, pattern: &Pattern, datagram: &[u8]) {
-        let Ok(stamp) = Stamp::read(pattern, datagram) else {
-            self.spoilt += 1;
-            return;
-        };
-        *self = self.of(stamp.owner);
-        self.datagrams += 1;
-        self.bytes += datagram.len() as u64;
-    }
-
-    fn to_bytes(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        let fields = [self.owner.into(), self.datagrams, self.bytes, self.spoilt];
-        for (place, field) in bytes.chunks_mut(8).zip(fields) {
-            place.copy_from_slice(&field.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// What the sink has answered.
-    pub fn from_bytes(bytes: [u8; 32]) -> Swallowed {
-        let field = |index: usize| {
-            let mut field = [0; 8];
-            field.copy_from_slice(&bytes[index * 8..][..8]);
-            u64::from_le_bytes(field)
-        };
-        Swallowed { owner: field(0) as u32, datagrams: field(1), bytes: field(2), spoilt: field(3) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddrV4;
@@ -227,24 +140,5 @@ mod tests {
         assert!(!run(64 * 64, 64, 1).goes_on_with(&run(64, 64, 1)));
         assert!(!run(54 * 1200, 1200, 1).goes_on_with(&run(1200, 1200, 1)));
         assert!(!run(0, 0, 1).goes_on_with(&run(0, 0, 1)));
-    }
-
-    #[test]
-    fn the_sink_counts_one_owner_at_a_time() {
-        let pattern = Pattern::default();
-        let mut swallowed = Swallowed::default();
-        let mut datagram = [0; 64];
-        for (owner, number) in [(7, 0), (8, 0), (8, 1)] {
-            Stamp { owner, number }.fill(&pattern, &mut datagram);
-            swallowed.take(&pattern, &datagram);
-        }
-        datagram[63] ^= 1;
-        swallowed.take(&pattern, &datagram);
-        let expected = Swallowed { owner: 8, datagrams: 2, bytes: 128, spoilt: 1 };
-        assert_eq!(swallowed.of(8), expected);
-        assert_eq!(swallowed.of(7), Swallowed { owner: 7, ..Swallowed::default() });
-        assert_eq!(Swallowed::from_bytes(swallowed.to_bytes()), expected);
-        assert_eq!(Swallowed::asked_for(&Swallowed::question(8)), Some(8));
-        assert_eq!(Swallowed::asked_for(&datagram), None);
     }
 }
