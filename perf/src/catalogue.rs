@@ -269,8 +269,8 @@ fn datagrams() -> Vec<Work> {
     let title = format!("runs of {RUN} datagrams of 1200 B echoed, 2 under way");
     works.push(asking(Cmd::Associate, work("udp-runs-1200-x1", &title, runs)));
     for size in [64, 1200] {
-        works.extend([1, 2, 3].map(|times| flood(size, times, false)));
-        works.push(flood(size, 2, true));
+        works.extend([2, 3, 4].map(|times| flood(size, times, false)));
+        works.push(flood(size, 3, true));
     }
     let idle = Task::Idle { sessions: 4000 };
     works.push(asking(Cmd::Associate, work("idle-udp", "4000 idle associations", idle.clone())));

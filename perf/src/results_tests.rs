@@ -111,7 +111,7 @@ fn requests_are_told_by_number_and_microseconds() {
 
 #[test]
 fn what_was_lost_is_no_unit_but_was_sent() {
-    let mut record = moved("udp-flood-64-at-2", "ringsocks", 0, 3000, 0.03);
+    let mut record = moved("udp-flood-64-at-3", "ringsocks", 0, 3000, 0.03);
     if let Outcome::Moved { measured, .. } = &mut record.outcome {
         measured.lost = 1000;
     }
@@ -124,7 +124,7 @@ fn what_was_lost_is_no_unit_but_was_sent() {
     assert_eq!(of(Unit::Echo, Figure::Lost), Some(25.0));
     assert_eq!(of(Unit::Echo, Figure::Offered), None);
     assert_eq!(of(Unit::Request, Figure::Lost), None);
-    let section = section(&trial("udp-flood-64-at-2"), &[record]).unwrap();
+    let section = section(&trial("udp-flood-64-at-3"), &[record]).unwrap();
     assert_eq!(section.headline, [Figure::Rate, Figure::Lost, Figure::Processor]);
 }
 
