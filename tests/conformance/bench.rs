@@ -1,16 +1,17 @@
 //! The server under test, and how a row talks to it.
 
 use std::env;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::LazyLock;
 
 use crate::support::origin::{self, ClosedPort, Origin};
 use crate::support::peer::Peer;
 use crate::support::server::Server;
-use crate::support::socks;
+use crate::support::socks::{self, BIND, UDP_ASSOCIATE};
+use crate::support::udp::{Association, UNSAID, UdpOrigin};
 
 /// What a row asks of the server.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// Any server: the row logs in where it must.
     Anything,
@@ -20,12 +21,28 @@ pub(crate) enum Needs {
     Socks4,
     /// A user and a password.
     Users,
+    /// BIND granted.
+    Bind,
+    /// UDP ASSOCIATE granted.
+    Udp,
     /// An IPv6 loopback that the server and we share.
     V6,
+    /// The same, and that the server is reached over it.
+    V6Client,
     /// The server shares our loopback.
     Loopback,
     /// Our own binary, for what other servers rightly do otherwise.
     Ours,
+}
+
+impl Needs {
+    fn wants_v6(&self) -> bool {
+        matches!(self, Needs::V6 | Needs::V6Client)
+    }
+
+    fn wants_loopback(&self) -> bool {
+        matches!(self, Needs::Loopback) || self.wants_v6()
+    }
 }
 
 /// A user and the password.
@@ -46,12 +63,17 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// The server for such a row, or why there is none.
-    pub(crate) fn for_needs(needs: Needs) -> Result<Bench, String> {
+    pub(crate) fn for_needs(needs: &[Needs]) -> Result<Bench, String> {
+        if needs.iter().any(Needs::wants_v6) && !origin::host_has_v6() {
+            return Err("this host has no IPv6 loopback".into());
+        }
         let bench = match &*AIMED_AT {
             Some(aim) => aim.bench(needs)?,
             None => Bench::own_for(needs),
         };
-        bench.check(needs)?;
+        if needs.iter().any(Needs::wants_loopback) && !bench.origin.is_loopback() {
+            return Err("the server does not share our loopback".into());
+        }
         Ok(bench)
     }
 
@@ -67,6 +89,15 @@ impl Bench {
         Bench::own(server, Some(login))
     }
 
+    /// Does this with our own binary in such an environment, which gets everything back.
+    #[track_caller]
+    pub(crate) fn with_own(env: &[(&str, &str)], row: impl FnOnce(&Bench)) {
+        let bench = Bench::own(Server::start_with_env(&[], env), None);
+        let baseline = bench.own_server().map(Server::baseline);
+        row(&bench);
+        baseline.expect("the server is our own").assert_restored();
+    }
+
     /// The login of a server that has users.
     pub(crate) fn login(&self) -> &Login {
         self.login.as_ref().expect("the row needs users")
@@ -79,12 +110,12 @@ impl Bench {
 
     /// A client whose next message is the request.
     pub(crate) fn negotiated(&self) -> Peer {
-        let client = self.client();
-        for (message, answer) in self.prologue() {
-            client.send(&message);
-            client.expect(&answer);
-        }
-        client
+        self.negotiate(self.client())
+    }
+
+    /// As [`negotiated`](Self::negotiated), a client at this address of ours.
+    pub(crate) fn negotiated_from(&self, ip: IpAddr) -> Peer {
+        self.negotiate(Peer::connect_from((ip, 0).into(), self.address))
     }
 
     /// A client that has sent this request.
@@ -92,6 +123,22 @@ impl Bench {
         let client = self.negotiated();
         client.send(request);
         client
+    }
+
+    /// A client's association that does not say where its datagrams will come from.
+    #[track_caller]
+    pub(crate) fn associated(&self) -> Association {
+        let unsaid = match self.address.ip().to_canonical() {
+            IpAddr::V4(_) => UNSAID,
+            IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        self.associated_by(&socks::request(UDP_ASSOCIATE, unsaid))
+    }
+
+    /// A client's association, asked for by this request.
+    #[track_caller]
+    pub(crate) fn associated_by(&self, request: &[u8]) -> Association {
+        Association::granted(self.requesting(request))
     }
 
     /// The messages before the request, each with its answer.
@@ -116,6 +163,11 @@ impl Bench {
         SocketAddr::new(self.origin, origin.port())
     }
 
+    /// Where the server finds an origin of ours for datagrams.
+    pub(crate) fn sees_udp(&self, origin: &UdpOrigin) -> SocketAddr {
+        SocketAddr::new(self.origin, origin.port())
+    }
+
     /// Where the server finds a port of ours that refuses.
     pub(crate) fn sees_closed(&self, closed: &ClosedPort) -> SocketAddr {
         SocketAddr::new(self.origin, closed.port())
@@ -134,11 +186,23 @@ impl Bench {
         }
     }
 
-    fn own_for(needs: Needs) -> Bench {
-        match needs {
-            Needs::Users => Bench::own_with_user("alice", "secret"),
-            _ => Bench::own(Server::start(&[]), None),
+    fn negotiate(&self, client: Peer) -> Peer {
+        for (message, answer) in self.prologue() {
+            client.send(&message);
+            client.expect(&answer);
         }
+        client
+    }
+
+    fn own_for(needs: &[Needs]) -> Bench {
+        if needs.contains(&Needs::Users) {
+            return Bench::own_with_user("alice", "secret");
+        }
+        let args: &[&str] = match needs.contains(&Needs::V6Client) {
+            true => &["--listen", "[::1]:0"],
+            false => &[],
+        };
+        Bench::own(Server::start(args), None)
     }
 
     fn own(server: Server, login: Option<Login>) -> Bench {
@@ -146,23 +210,32 @@ impl Bench {
         Bench { address, login, origin: Ipv4Addr::LOCALHOST.into(), own: Some(server) }
     }
 
-    fn check(&self, needs: Needs) -> Result<(), String> {
-        match needs {
-            Needs::V6 if !origin::host_has_v6() => Err("this host has no IPv6 loopback".into()),
-            Needs::V6 | Needs::Loopback if !self.origin.is_loopback() => {
-                Err("the server does not share our loopback".into())
-            }
-            _ => Ok(()),
-        }
+    /// Whether such a request is granted.
+    fn grants(&self, command: u8, target: SocketAddr) -> bool {
+        let client = self.requesting(&socks::request(command, target));
+        client.read_at_most(2) == [5, 0]
+    }
+
+    /// Whether a SOCKS4 request for a port that refuses is answered.
+    fn speaks_socks4(&self) -> bool {
+        let IpAddr::V4(ip) = self.origin else { return false };
+        let closed = ClosedPort::everywhere();
+        let client = self.client();
+        client.send(&socks::socks4(socks::CONNECT, ip.octets(), closed.port(), b"", None));
+        matches!(client.read_to_end().bytes[..], [0, 0x5b, ..])
     }
 }
 
 /// A server somebody else runs.
 struct Aim {
     address: SocketAddr,
+    /// The same port at the IPv6 loopback, if the server listens there.
+    v6_address: Option<SocketAddr>,
     login: Option<Login>,
     origin: IpAddr,
     speaks_socks4: bool,
+    grants_bind: bool,
+    grants_udp: bool,
 }
 
 static AIMED_AT: LazyLock<Option<Aim>> = LazyLock::new(Aim::from_environment);
@@ -184,26 +257,45 @@ impl Aim {
             uname: uname.into_bytes(),
             passwd: variable("PASSWORD").unwrap_or_default().into_bytes(),
         });
-        let speaks_socks4 = login.is_none() && speaks_socks4(address, origin);
-        Some(Aim { address, login, origin, speaks_socks4 })
+        let bench = Bench { address, login, origin, own: None };
+        Some(Aim {
+            v6_address: v6_loopback_of(address),
+            speaks_socks4: bench.login.is_none() && bench.speaks_socks4(),
+            grants_bind: bench.grants(BIND, SocketAddr::new(origin, 1)),
+            grants_udp: bench.grants(UDP_ASSOCIATE, UNSAID),
+            address,
+            login: bench.login,
+            origin,
+        })
     }
 
-    fn bench(&self, needs: Needs) -> Result<Bench, String> {
-        match needs {
-            Needs::Ours => Err("says something about our own binary".into()),
+    fn bench(&self, needs: &[Needs]) -> Result<Bench, String> {
+        if let Some(reason) = needs.iter().find_map(|&need| self.lacks(need)) {
+            return Err(reason.into());
+        }
+        let address = match needs.contains(&Needs::V6Client) {
+            true => self.v6_address.expect("what the server lacks has been looked at"),
+            false => self.address,
+        };
+        Ok(Bench { address, login: self.login.clone(), origin: self.origin, own: None })
+    }
+
+    fn lacks(&self, need: Needs) -> Option<&'static str> {
+        match need {
+            Needs::Ours => Some("says something about our own binary"),
             Needs::Users if self.login.is_none() => {
-                Err("needs RINGSOCKS_CONFORMANCE_USER and _PASSWORD".into())
+                Some("needs RINGSOCKS_CONFORMANCE_USER and _PASSWORD")
             }
             Needs::Open | Needs::Socks4 if self.login.is_some() => {
-                Err("the server requires a password".into())
+                Some("the server requires a password")
             }
-            Needs::Socks4 if !self.speaks_socks4 => Err("the server does not speak SOCKS4".into()),
-            _ => Ok(Bench {
-                address: self.address,
-                login: self.login.clone(),
-                origin: self.origin,
-                own: None,
-            }),
+            Needs::Socks4 if !self.speaks_socks4 => Some("the server does not speak SOCKS4"),
+            Needs::Bind if !self.grants_bind => Some("the server does not grant BIND"),
+            Needs::Udp if !self.grants_udp => Some("the server does not grant UDP ASSOCIATE"),
+            Needs::V6Client if self.v6_address.is_none() => {
+                Some("the server does not listen on the IPv6 loopback")
+            }
+            _ => None,
         }
     }
 }
@@ -212,11 +304,8 @@ fn variable(name: &str) -> Option<String> {
     env::var(format!("RINGSOCKS_CONFORMANCE_{name}")).ok()
 }
 
-/// Whether the server answers a SOCKS4 request for a port that refuses.
-fn speaks_socks4(address: SocketAddr, origin: IpAddr) -> bool {
-    let IpAddr::V4(ip) = origin else { return false };
-    let closed = ClosedPort::everywhere();
-    let client = Peer::connect(address);
-    client.send(&socks::socks4(socks::CONNECT, ip.octets(), closed.port(), b"", None));
-    matches!(client.read_to_end().bytes[..], [0, 0x5b, ..])
+fn v6_loopback_of(server: SocketAddr) -> Option<SocketAddr> {
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, server.port()));
+    let listens = server.ip().is_loopback() && TcpStream::connect(address).is_ok();
+    listens.then_some(address)
 }

@@ -7,14 +7,18 @@
 //! * `RINGSOCKS_CONFORMANCE_ORIGIN`: the address at which it sees what we listen on
 //!   (default 127.0.0.1).
 //!
-//! Rows that need a configuration that server does not have show as ignored. The names are the
-//! rows': n, u, r, p, c of RFC 1928 and 1929, q of known clients, s of security.
+//! Rows that need what that server has not, or does not grant, show as ignored. The names are the
+//! rows': n, u, r, p, c, b, d, f of RFC 1928 and 1929, q of known clients, s of security.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod associate;
 mod bench;
+mod bind;
 mod connect;
+mod datagrams;
+mod fragments;
 mod login;
 mod methods;
 mod reply;
@@ -29,26 +33,40 @@ use support::server::Server;
 /// One row: its name, the server it needs, and what it does with it.
 struct Row {
     name: &'static str,
-    needs: Needs,
+    needs: &'static [Needs],
     run: fn(&Bench),
 }
 
-/// Rows by the names of their functions.
+/// Rows by the names of their functions, below what they need: one thing, or a list in brackets.
 macro_rules! rows {
-    ($($needs:ident: $($name:ident)+;)+) => {
+    ($($needs:tt: $($name:ident)+;)+) => {
         pub(crate) const ROWS: &[crate::Row] = &[$($(crate::Row {
             name: stringify!($name),
-            needs: crate::bench::Needs::$needs,
+            needs: crate::needs!($needs),
             run: $name,
         },)+)+];
     };
 }
-use rows;
+macro_rules! needs {
+    ([$($need:ident)+]) => { &[$(crate::bench::Needs::$need),+] };
+    ($need:ident) => { crate::needs!([$need]) };
+}
+use {needs, rows};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let modules =
-        [methods::ROWS, login::ROWS, request::ROWS, reply::ROWS, connect::ROWS, socks4::ROWS];
+    let modules = [
+        methods::ROWS,
+        login::ROWS,
+        request::ROWS,
+        reply::ROWS,
+        connect::ROWS,
+        socks4::ROWS,
+        bind::ROWS,
+        associate::ROWS,
+        datagrams::ROWS,
+        fragments::ROWS,
+    ];
     let trials = modules.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

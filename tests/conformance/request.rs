@@ -37,7 +37,7 @@ crate::rows! {
         r08_q16_v6_literal_as_a_name
         r09_mapped_v4_is_v4;
     Ours:
-        r03_bind_and_udp_associate_are_switched_off;
+        r03_commands_switched_off;
 }
 
 fn r02_wrong_version(bench: &Bench) {
@@ -58,10 +58,16 @@ fn r03_q22_unknown_commands(bench: &Bench) {
     origin.expect_nobody();
 }
 
-fn r03_bind_and_udp_associate_are_switched_off(bench: &Bench) {
-    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    bench.requesting(&request(BIND, anywhere)).expect_refused(7);
-    bench.requesting(&request(UDP_ASSOCIATE, anywhere)).expect_refused(7);
+fn r03_commands_switched_off(_: &Bench) {
+    let commands = [(CONNECT, "connect"), (UDP_ASSOCIATE, "udp"), (BIND, "bind")];
+    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    for (command, name) in commands {
+        let others: Vec<&str> =
+            commands.iter().map(|(_, other)| *other).filter(|other| *other != name).collect();
+        Bench::with_own(&[("RINGSOCKS_LISTEN_COMMANDS", &others.join(","))], |bench| {
+            bench.requesting(&request(command, target)).expect_refused(7);
+        });
+    }
 }
 
 fn r04_q20_rsv_is_ignored(bench: &Bench) {

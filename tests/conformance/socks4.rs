@@ -25,7 +25,7 @@ crate::rows! {
         socks4_fin_in_the_middle
         socks4_and_socks5_on_one_port;
     Ours:
-        socks4_bind_is_switched_off;
+        socks4_bind_switched_off;
 }
 
 /// The address that says that a name follows (SOCKS4a).
@@ -88,8 +88,10 @@ fn socks4_unknown_command(bench: &Bench) {
     origin.expect_nobody();
 }
 
-fn socks4_bind_is_switched_off(bench: &Bench) {
-    expect_rejected(bench, &socks4(BIND, host(bench), 80, b"", None));
+fn socks4_bind_switched_off(_: &Bench) {
+    Bench::with_own(&[("RINGSOCKS_LISTEN_COMMANDS", "connect,udp")], |bench| {
+        expect_rejected(bench, &socks4(BIND, host(bench), 80, b"", None));
+    });
 }
 
 fn socks4_port_zero(bench: &Bench) {
@@ -145,22 +147,18 @@ fn expect_granted_at_every_split(bench: &Bench, request: impl Fn(u16) -> Vec<u8>
     }
 }
 
-/// `00 5A` and six bytes nobody reads; returns the target's end.
+/// Granted; returns the target's end.
 #[track_caller]
 fn expect_granted(client: &Peer, origin: &Origin) -> Peer {
-    client.expect(&[0, 0x5a]);
-    client.read_exact(6);
+    client.expect_socks4_granted();
     origin.accept()
 }
 
-/// `00 5B`, six bytes, and the end.
 #[track_caller]
 fn expect_rejected(bench: &Bench, message: &[u8]) {
     let client = bench.client();
     client.send(message);
-    client.expect(&[0, 0x5b]);
-    client.read_exact(6);
-    client.expect_eof();
+    client.expect_socks4_rejected();
 }
 
 fn to_host(bench: &Bench, port: u16) -> Vec<u8> {

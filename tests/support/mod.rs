@@ -12,6 +12,7 @@ pub mod peer;
 pub mod server;
 pub mod socks;
 pub mod strace;
+pub mod udp;
 
 use std::thread;
 use std::time::{Duration, Instant};

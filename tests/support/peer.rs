@@ -162,7 +162,12 @@ impl Peer {
 
     /// Whether bytes or the end wait to be read.
     pub fn has_input(&self) -> bool {
-        self.set_read_deadline(Duration::from_millis(1));
+        self.has_input_within(Duration::from_millis(1))
+    }
+
+    /// Whether bytes or the end come in this time; they still wait to be read.
+    pub fn has_input_within(&self, duration: Duration) -> bool {
+        self.set_read_deadline(duration);
         let found = self.stream.peek(&mut [0]);
         self.set_read_deadline(PATIENCE);
         !matches!(found, Err(error) if error.kind() == ErrorKind::WouldBlock)

@@ -1,6 +1,6 @@
 //! SOCKS messages as bytes, written from the RFCs and independent of the crate's own encoder.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::peer::{Peer, hex};
 
@@ -25,15 +25,47 @@ pub fn connect_to(target: SocketAddr) -> Vec<u8> {
 
 /// A CONNECT request for a name, or for anything in a name's place.
 pub fn connect_to_name(name: &[u8], port: u16) -> Vec<u8> {
-    [counted(&[5, CONNECT, 0, 3], name), port.to_be_bytes().to_vec()].concat()
+    request_by_name(CONNECT, name, port)
 }
 
 pub fn request(command: u8, target: SocketAddr) -> Vec<u8> {
-    let (atyp, address) = match target.ip() {
-        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (4, ip.octets().to_vec()),
+    [vec![5, command, 0], address(target)].concat()
+}
+
+pub fn request_by_name(command: u8, name: &[u8], port: u16) -> Vec<u8> {
+    [vec![5, command, 0], address_by_name(name, port)].concat()
+}
+
+/// A datagram to the relay: `00 00 00 ATYP DST.ADDR DST.PORT DATA` (RFC 1928 section 7).
+pub fn datagram(target: SocketAddr, data: &[u8]) -> Vec<u8> {
+    fragment(0, target, data)
+}
+
+/// As [`datagram`], with FRAG.
+pub fn fragment(frag: u8, target: SocketAddr, data: &[u8]) -> Vec<u8> {
+    [&[0, 0, frag], &address(target)[..], data].concat()
+}
+
+/// As [`datagram`], to a name or to anything in a name's place.
+pub fn datagram_by_name(name: &[u8], port: u16, data: &[u8]) -> Vec<u8> {
+    [&[0, 0, 0], &address_by_name(name, port)[..], data].concat()
+}
+
+/// The source and the data of a whole, well-formed datagram from the relay.
+pub fn parse_datagram(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
+    let (ip, rest): (IpAddr, _) = match bytes {
+        [0, 0, 0, 1, rest @ ..] => {
+            let (ip, rest) = rest.split_first_chunk::<4>()?;
+            ((*ip).into(), rest)
+        }
+        [0, 0, 0, 4, rest @ ..] => {
+            let (ip, rest) = rest.split_first_chunk::<16>()?;
+            ((*ip).into(), rest)
+        }
+        _ => return None,
     };
-    [vec![5, command, 0, atyp], address, target.port().to_be_bytes().to_vec()].concat()
+    let (port, data) = rest.split_first_chunk::<2>()?;
+    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), data))
 }
 
 /// `04 CD DSTPORT DSTIP USERID 00`, and behind it the name of SOCKS4a where there is one.
@@ -82,6 +114,22 @@ impl Peer {
         reply.bnd
     }
 
+    /// `00 5A DSTPORT DSTIP`: SOCKS4 grants the request; returns the address.
+    #[track_caller]
+    pub fn expect_socks4_granted(&self) -> SocketAddr {
+        self.expect(&[0, 0x5a]);
+        let port = u16::from_be_bytes(octets::<2>(self));
+        SocketAddr::new(Ipv4Addr::from(octets::<4>(self)).into(), port)
+    }
+
+    /// `00 5B`, six bytes that nobody reads, a FIN, and nothing else.
+    #[track_caller]
+    pub fn expect_socks4_rejected(&self) {
+        self.expect(&[0, 0x5b]);
+        self.read_exact(6);
+        self.expect_eof();
+    }
+
     /// A failure reply of ten bytes, a FIN, and nothing else.
     #[track_caller]
     pub fn expect_refused(&self, rep: u8) {
@@ -103,26 +151,41 @@ pub fn open_session(proxy: SocketAddr, target: SocketAddr) -> Peer {
 /// A client without authentication that has sent its request and read no reply yet.
 #[track_caller]
 pub fn request_session(proxy: SocketAddr, target: SocketAddr) -> Peer {
+    send_request(proxy, &connect_to(target))
+}
+
+/// A client without authentication that has sent this request and read no reply yet.
+#[track_caller]
+pub fn send_request(proxy: SocketAddr, request: &[u8]) -> Peer {
     let client = Peer::connect(proxy);
     client.send(&greeting(&[0]));
     client.expect(&[5, 0]);
-    client.send(&connect_to(target));
+    client.send(request);
     client
 }
 
 /// As [`request_session`], for a name.
 #[track_caller]
 pub fn request_name(proxy: SocketAddr, name: &str, port: u16) -> Peer {
-    let client = Peer::connect(proxy);
-    client.send(&greeting(&[0]));
-    client.expect(&[5, 0]);
-    client.send(&connect_to_name(name.as_bytes(), port));
-    client
+    send_request(proxy, &connect_to_name(name.as_bytes(), port))
 }
 
 #[track_caller]
 fn octets<const LEN: usize>(peer: &Peer) -> [u8; LEN] {
     peer.read_exact(LEN).try_into().expect("read_exact returns what it was asked for")
+}
+
+/// `ATYP ADDR PORT`
+fn address(of: SocketAddr) -> Vec<u8> {
+    let (atyp, octets) = match of.ip() {
+        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (4, ip.octets().to_vec()),
+    };
+    [vec![atyp], octets, of.port().to_be_bytes().to_vec()].concat()
+}
+
+fn address_by_name(name: &[u8], port: u16) -> Vec<u8> {
+    [counted(&[3], name), port.to_be_bytes().to_vec()].concat()
 }
 
 fn counted(head: &[u8], field: &[u8]) -> Vec<u8> {
