@@ -34,10 +34,25 @@ pub(crate) enum Event {
     SelfConnect,
     DrainWhileBusy,
     KeptAlive,
+    NoRoute,
+    PortInUse,
+    PortIsOurs,
+    VisitInVain,
+    AcceptStarved,
+    AcceptAborted,
+    Stranger,
+    WatchFailed,
+    Crowded,
+    PeerAccepted,
+    LaterPeer,
+    OverCap,
+    NoPort,
+    EarlyDataWhileWaiting,
+    GoneWhileWaiting,
 }
 
 impl Event {
-    pub(crate) const ALL: [Event; 33] = [
+    pub(crate) const ALL: [Event; 48] = [
         Event::Wrap,
         Event::FullRing,
         Event::Peek,
@@ -71,5 +86,20 @@ impl Event {
         Event::SelfConnect,
         Event::DrainWhileBusy,
         Event::KeptAlive,
+        Event::NoRoute,
+        Event::PortInUse,
+        Event::PortIsOurs,
+        Event::VisitInVain,
+        Event::AcceptStarved,
+        Event::AcceptAborted,
+        Event::Stranger,
+        Event::WatchFailed,
+        Event::Crowded,
+        Event::PeerAccepted,
+        Event::LaterPeer,
+        Event::OverCap,
+        Event::NoPort,
+        Event::EarlyDataWhileWaiting,
+        Event::GoneWhileWaiting,
     ];
 }

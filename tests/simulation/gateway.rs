@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use ringsocks::config::RelayMode;
 use ringsocks::dns::Answer;
 use ringsocks::metrics::Stage;
 use ringsocks::outcome::Outcome;
+use ringsocks::policy::{Extra, HeldPort};
 use ringsocks::relay::{Buffers, INBOX_BYTES, Readiness};
 use ringsocks::session::{Context, Session, Terms, Turn};
 use ringsocks::token::{Role, Token};
 use slab::Slab;
 
 use crate::counts::Event;
-use crate::script::Fate;
+use crate::script::{CLIENTS, Fate};
 use crate::socket::{ATTEMPT_DELAY, SimNet, SimSocket};
 use crate::tcp::OURS;
 use crate::world::{Happening, Limits, Link, World};
@@ -31,6 +33,9 @@ const KEEP_ALIVE_AFTER: u64 = 30_000_000;
 const TICK: u64 = 2000;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Where there are any number of descriptors, nobody takes as many.
+pub(crate) const DESCRIPTORS_MAX: usize = 1600;
+
 pub(crate) struct Gateway {
     pub(crate) world: Rc<RefCell<World>>,
     cx: Context<SimNet>,
@@ -38,6 +43,8 @@ pub(crate) struct Gateway {
     rings_max: usize,
     pipes_max: usize,
     sessions: Slab<Entry>,
+    /// What others have of the descriptors that there are beside those of sessions.
+    crowd: Vec<Extra>,
     ready: VecDeque<Token>,
     pub(crate) outcomes: [u64; Outcome::COUNT],
 }
@@ -75,6 +82,7 @@ impl Gateway {
             rings_max,
             pipes_max,
             sessions: Slab::new(),
+            crowd: Vec::new(),
             ready: VecDeque::new(),
             outcomes: [0; Outcome::COUNT],
         }
@@ -98,6 +106,7 @@ impl Gateway {
     /// One tick, with all of the edges that are pending or only some of them.
     pub(crate) fn tick(&mut self, all_edges: bool) {
         self.cx.now = self.world.borrow().instant();
+        self.crowd();
         for fact in self.facts(all_edges) {
             match fact {
                 Fact::Edge(token, readiness) => self.handle_edge(token, readiness),
@@ -121,6 +130,38 @@ impl Gateway {
         assert_eq!(self.cx.buffers.rings_lent(), 0, "rings have leaked");
         assert_eq!(self.cx.buffers.pipes_lent(), 0, "pipes have leaked");
         assert_eq!(self.cx.buffers.inboxes_lent(), 0, "inboxes have leaked");
+        let world = &*self.world.borrow();
+        assert_eq!(self.cx.bind_strangers, world.harbour.strangers);
+        for quay in &world.harbour.quays {
+            let is_ours = self.cx.terms.bind_ports.is_claimed(quay.own.ip(), quay.own.port());
+            assert!(!is_ours && !quay.is_open, "port {} has leaked", quay.own);
+        }
+        let max = world.harbour.per_client.unwrap_or(0);
+        for client in CLIENTS.map(|it| it.parse::<SocketAddr>().unwrap()) {
+            let hold = || self.cx.terms.clients.hold_port(client.ip());
+            let all: Vec<HeldPort> = (0..max).map_while(|_| hold().ok()).collect();
+            assert_eq!(all.len(), max, "held ports have leaked");
+        }
+    }
+
+    /// Now and then others take all descriptors that there are beside those of sessions.
+    fn crowd(&mut self) {
+        let world = &mut *self.world.borrow_mut();
+        if self.crowd.is_empty() && world.random.once_in(60) {
+            let limit = &self.cx.terms.limit;
+            self.crowd.extend((0..DESCRIPTORS_MAX).map_while(|_| limit.take_extra()));
+            world.harbour.is_crowded = self.crowd.len() < DESCRIPTORS_MAX;
+            if world.harbour.is_crowded {
+                world.count(Event::Crowded);
+            }
+        } else if world.random.once_in(20) {
+            self.crowd.clear();
+            world.harbour.is_crowded = false;
+        }
+        if world.harbour.is_crowded {
+            let now = world.now;
+            world.harbour.quays.iter_mut().for_each(|quay| quay.short_at = Some(now));
+        }
     }
 
     fn facts(&mut self, all_edges: bool) -> Vec<Fact> {
@@ -133,6 +174,14 @@ impl Gateway {
             {
                 let readiness = world.links[index].tcp.take_edge(OURS);
                 facts.push(Fact::Edge(token, readiness));
+            }
+        }
+        for quay in &mut world.harbour.quays {
+            if quay.edge && quay.is_open {
+                quay.edge = false;
+                let readable = !quay.queue.is_empty();
+                let readiness = Readiness { readable, ..Readiness::default() };
+                facts.push(Fact::Edge(quay.token, readiness));
             }
         }
         while let Some(happening) = world.next_happening() {
@@ -168,6 +217,7 @@ impl Gateway {
             Happening::Abort(link, reset) => {
                 self.world.borrow_mut().peer_aborts(link, reset);
             }
+            Happening::Visit { quay, target } => self.world.borrow_mut().visit(quay, target),
             Happening::Answer { token, answer, targets, then } => {
                 self.note_answer(token, &answer, &targets);
                 self.with_session(token.slot(), |session, cx| {
@@ -185,20 +235,22 @@ impl Gateway {
         let world = &mut *self.world.borrow_mut();
         world.note("answer", token.slot(), targets.len());
         let waits = self.sessions.get(token.slot()).filter(|entry| {
-            matches!(entry.stage, Stage::Resolving | Stage::Connecting)
+            matches!(entry.stage, Stage::Resolving | Stage::Connecting | Stage::Accepting)
                 && world.lives[entry.life].asked == Some(token)
         });
         let Some(entry) = waits else { return world.count(Event::LateAnswer) };
         let life = &mut world.lives[entry.life];
         life.learn(targets);
         if answer.is_last() {
-            life.asked = None;
+            (life.asked, life.is_answered) = (None, true);
         }
         if let Answer::Addresses { .. } = answer {
             life.connecting_since.get_or_insert(world.now);
         }
-        if entry.stage == Stage::Connecting {
-            world.count(Event::LaterAnswer);
+        match entry.stage {
+            Stage::Connecting => world.count(Event::LaterAnswer),
+            Stage::Accepting => world.count(Event::LaterPeer),
+            _ => {}
         }
     }
 
@@ -208,8 +260,9 @@ impl Gateway {
         let slot = vacancy.key();
         let token = self.cx.token(Role::Client, slot);
         let socket = SimSocket::new(&self.world, link, token);
-        let (listener, client) = ("192.0.2.254:1080", "192.0.2.9:5000");
-        let record = Record::new(0, 0, listener.parse().unwrap(), client.parse().unwrap());
+        let own = self.world.borrow().lives[life].script.own;
+        let client = CLIENTS[usize::from(own.is_ipv6())].parse().unwrap();
+        let record = Record::new(0, 0, own, client);
         let session = Session::new(socket, token, record, 0, &self.cx);
         let world = &mut *self.world.borrow_mut();
         world.owners.insert(slot, life);
@@ -239,14 +292,16 @@ impl Gateway {
         self.world.borrow_mut().idle_calls = 0;
         let turn = act(&mut entry.session, &mut self.cx);
         let stage = entry.session.stage();
+        self.world.borrow_mut().note_port(entry.life);
         if let Turn::End(outcome) = turn {
             return self.reap(slot, outcome);
         }
         let world = &mut *self.world.borrow_mut();
         world.note(&stage.to_string(), slot, 0);
+        world.check_accepted(entry.life);
         if stage != entry.stage {
             (entry.stage, entry.stage_since) = (stage, world.now);
-            if stage == Stage::Relaying {
+            if matches!(stage, Stage::Relaying | Stage::Severing) {
                 let winner = world.winner(entry.life).expect("a relay has a target");
                 world.grant(entry.life, winner);
             }
@@ -270,6 +325,9 @@ impl Gateway {
         {
             let world = &mut *self.world.borrow_mut();
             world.note(&outcome.to_string(), life, slot);
+            if stage == Stage::Accepting && outcome == Outcome::ClientGone {
+                world.count(Event::GoneWhileWaiting);
+            }
             if matches!(outcome, Outcome::Refused(_)) {
                 world.skip_denied(life);
             }
@@ -286,22 +344,32 @@ impl Gateway {
             if matches!(outcome, Outcome::ClientReset | Outcome::TargetReset) && !forced {
                 world.check_nothing_is_lost(life);
             }
-            if let (Outcome::Refused(refusal), Some(rep)) = (outcome, world.lives[life].rep_said())
-            {
+            let told = world.told(life);
+            let said = world.lives[life].rep_said(told);
+            if let (Outcome::Refused(refusal), Some(rep)) = (outcome, said) {
                 assert_eq!(refusal.rep(), rep, "life {life} was told something else");
             }
             world.lives[life].outcome = Some(outcome);
         }
         let record = Record { outcome, ..session.close(&mut self.cx) };
-        let life = &self.world.borrow().lives[life];
+        let world = self.world.borrow();
+        let told = world.told(life);
+        let (index, life) = (life, &world.lives[life]);
+        assert_eq!(record.given.as_ref().map(|given| given.bnd), told, "{record}");
+        assert!(
+            life.quay.is_none_or(|it| !world.harbour.quays[it].is_open),
+            "life {index}: a port"
+        );
         assert_eq!(
             (record.traffic.up, record.traffic.down),
             (life.up_out as u64, life.down_out as u64)
         );
+        assert_eq!(life.asked, None, "life {index}: a question is left open");
         let granted = life.granted_target.map(|target| life.script.targets[target].address);
         assert!(granted.is_none() || record.connected == granted, "{record}");
-        assert_eq!(record.connected.is_some(), record.rep == Some(0), "{record}");
-        assert!(life.rep_said().is_none_or(|rep| record.rep == Some(rep)), "{record}");
+        let is_granted = record.rep == Some(0) && (told.is_none() || life.welcomed.is_some());
+        assert_eq!(record.connected.is_some(), is_granted, "{record}");
+        assert!(life.rep_said(told).is_none_or(|rep| record.rep == Some(rep)), "{record}");
         self.outcomes[outcome.index()] += 1;
     }
 
@@ -379,12 +447,13 @@ impl Gateway {
     fn buffers_held(&self, world: &World, entry: &Entry) -> usize {
         let life = &world.lives[entry.life];
         match entry.stage {
-            Stage::Accepting | Stage::Associated => 0,
+            Stage::Associated => unreachable!("nobody asks for it"),
             Stage::Greeting
             | Stage::Authenticating
             | Stage::Requesting
             | Stage::Resolving
-            | Stage::Connecting => usize::from(life.in_inbox() > 0),
+            | Stage::Connecting
+            | Stage::Accepting => usize::from(life.in_inbox() > 0),
             Stage::Relaying => {
                 let (client, target) = links(world, entry);
                 // Until the reply is out, the lanes are not looked at.
@@ -411,7 +480,8 @@ impl Gateway {
         let life = &world.lives[entry.life];
         let limits = &self.limits;
         let (limit, since) = match entry.stage {
-            Stage::Accepting | Stage::Associated => (None, 0),
+            Stage::Associated => unreachable!("nobody asks for it"),
+            Stage::Accepting => (limits.bind, entry.stage_since),
             Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
                 (limits.handshake, life.accepted_at)
             }
@@ -438,14 +508,19 @@ impl Gateway {
 
     /// Whether the session has a reason to believe nobody tells it, and looks itself soon.
     fn looks_again(&self, world: &World, entry: &Entry) -> bool {
+        let life = &world.lives[entry.life];
         let (client, target) = links(world, entry);
         let second = LOOK_AGAIN.as_micros() as u64;
-        let unsure = [Some(client), target].into_iter().flatten().any(|link| {
-            link.short_at.is_some_and(|at| {
-                let soon = at.max(link.acknowledged_at) + second >= world.now;
-                soon || link.tcp.unacknowledged(OURS) > 0
-            })
-        });
+        let quay = life.quay.map(|quay| &world.harbour.quays[quay]);
+        let was_short =
+            quay.and_then(|quay| quay.short_at).is_some_and(|at| at + second >= world.now);
+        let unsure = was_short
+            || [Some(client), target].into_iter().flatten().any(|link| {
+                link.short_at.is_some_and(|at| {
+                    let soon = at.max(link.acknowledged_at) + second >= world.now;
+                    soon || link.tcp.unacknowledged(OURS) > 0
+                })
+            });
         unsure && entry.wake_at.is_some_and(|at| at <= self.cx.now + LOOK_AGAIN)
     }
 
@@ -458,20 +533,28 @@ impl Gateway {
         }
         let can_say = client.tcp.has_space(OURS) && !client.fault_known;
         match entry.stage {
-            Stage::Accepting | Stage::Associated => None,
+            Stage::Associated => unreachable!("nobody asks for it"),
             Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
                 if has_news(client) {
                     return Some("a client that speaks");
                 }
                 (can_say && life.said.len() < life.answers_due()).then_some("an answer")
             }
-            Stage::Resolving | Stage::Connecting => {
-                if can_say && life.said.len() < life.answers_due() {
+            Stage::Resolving | Stage::Connecting | Stage::Accepting => {
+                let told = world.told(entry.life);
+                if can_say && life.said.len() < life.answers_due() + life.first_reply_len(told) {
                     return Some("an answer");
                 }
                 let ended = client.tcp.fin_arrived(OURS) || client.tcp.is_dead(OURS);
                 if ended && client.tcp.arrived(OURS) <= life.script.request_end as u64 {
                     return Some("a client that hung up");
+                }
+                if entry.stage == Stage::Resolving && life.script.is_bind() {
+                    return life.is_met(world.now).then_some("a name that is known");
+                }
+                if entry.stage == Stage::Accepting {
+                    let quay = &world.harbour.quays[life.quay.expect("it listens")];
+                    return (!quay.queue.is_empty() && !quay.edge).then_some("a peer");
                 }
                 let answered =
                     life.attempts.iter().map(|attempt| &world.links[*attempt].tcp).any(|tcp| {

@@ -4,7 +4,7 @@ use ringsocks::outcome::Outcome;
 use ringsocks::token::Token;
 
 use crate::payload::{is_payload, with_payload};
-use crate::script::{Asked, Dialect, Plan, Script};
+use crate::script::{Asked, Dialect, Plan, Script, Whom, is_denied};
 
 /// One client's life and the shadow of its session.
 pub(crate) struct Life {
@@ -42,7 +42,23 @@ pub(crate) struct Life {
     pub(crate) forced: bool,
     /// The question its session asked the resolver.
     pub(crate) asked: Option<Token>,
+    /// Whether it has been told all that there is to be told, and by when it is.
+    pub(crate) is_answered: bool,
+    pub(crate) answer_due: Option<u64>,
     pub(crate) connecting_since: Option<u64>,
+    /// The port where peers may connect to it.
+    pub(crate) quay: Option<usize>,
+    pub(crate) had_port: bool,
+    /// The addresses that it waits for, as far as it has been told.
+    pub(crate) expected: Vec<IpAddr>,
+    /// The peer that it has accepted and must keep.
+    pub(crate) welcomed: Option<usize>,
+    /// How many ports it could not have since it asked.
+    pub(crate) ports_in_use: usize,
+    pub(crate) listen_failed: bool,
+    /// Whether its client had as many ports as it may, or nobody could have had one.
+    pub(crate) is_over_cap: bool,
+    pub(crate) has_no_port: bool,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -72,6 +88,9 @@ impl Life {
             self.v6_is_next = first.is_some_and(|first| first.is_ipv6());
         }
         self.candidates.extend(targets);
+        if self.script.is_bind() {
+            self.expected.extend(targets.iter().map(|it| self.script.targets[*it].address.ip()));
+        }
     }
 
     /// The candidate whose turn it is: families take turns.
@@ -86,6 +105,31 @@ impl Life {
         self.candidates.retain(|candidate| *candidate != target);
         self.v6_is_next = self.script.targets[target].address.is_ipv4();
         self.tried.push(target);
+    }
+
+    /// Whether its client waits for somebody at this address.
+    pub(crate) fn expects(&self, ip: IpAddr) -> bool {
+        match self.script.request {
+            _ if is_denied(ip) => false,
+            Asked::Bind { whom: Whom::Anyone } => true,
+            Asked::Bind { .. } => self.expected.contains(&ip),
+            Asked::Connect { .. } | Asked::Refused { .. } => false,
+        }
+    }
+
+    /// Whom it waits for: of several, one that its client has the family of.
+    pub(crate) fn nearest(&self) -> Option<IpAddr> {
+        let tells_v4 = self.script.dialect == Dialect::Socks4 || self.script.own.is_ipv4();
+        let mut expected = self.expected.iter().copied().filter(|ip| !is_denied(*ip));
+        expected.clone().find(|ip| ip.is_ipv4() == tells_v4).or_else(|| expected.next())
+    }
+
+    /// Whether it has what it needs of the addresses that it is to wait for: there are no more, or
+    /// not in time, or there is one of the best family.
+    pub(crate) fn is_met(&self, now: u64) -> bool {
+        let tells_v4 = self.script.dialect == Dialect::Socks4 || self.script.own.is_ipv4();
+        let is_over = self.is_answered || self.answer_due.is_some_and(|at| at <= now);
+        is_over || self.nearest().is_some_and(|ip| ip.is_ipv4() == tells_v4)
     }
 
     /// What has been heard of the client's payload and not said to the target.
@@ -111,6 +155,11 @@ impl Life {
 
     pub(super) fn answers_len(&self) -> usize {
         self.script.answers.iter().map(|(_, answer)| answer.len()).sum()
+    }
+
+    /// How long the reply is that tells of a port, if there is one.
+    pub(crate) fn first_reply_len(&self, told: Option<SocketAddr>) -> usize {
+        told.map_or(0, |told| self.granting(told).len())
     }
 
     pub(crate) fn reply_is_said(&self) -> bool {
@@ -165,7 +214,14 @@ impl Life {
     }
 
     /// What the gateway says of its own must be the answers that are due, then one reply.
-    pub(super) fn check_said(&mut self, index: usize, bnd: Option<SocketAddr>) {
+    ///
+    /// A client that waits for a peer is told before where that may connect.
+    pub(super) fn check_said(
+        &mut self,
+        index: usize,
+        told: Option<SocketAddr>,
+        bnd: Option<SocketAddr>,
+    ) {
         let answers: Vec<u8> =
             self.script.answers.iter().flat_map(|(_, answer)| answer.clone()).collect();
         let due = self.answers_due();
@@ -183,6 +239,12 @@ impl Life {
             return;
         }
         assert!(self.heard >= self.script.request_end, "life {index}: a reply too early");
+        let first = told.map(|told| self.granting(told)).unwrap_or_default();
+        let (ours, reply) = reply.split_at(first.len().min(reply.len()));
+        assert!(first.starts_with(ours), "life {index}: wrong first reply {ours:02x?}");
+        if reply.is_empty() {
+            return;
+        }
         let expected = match bnd {
             Some(bnd) => self.granting(bnd),
             None => self.refusing(reply),
@@ -219,11 +281,11 @@ impl Life {
     }
 
     /// The REP the client was told, if it was refused in SOCKS5.
-    pub(crate) fn rep_said(&self) -> Option<u8> {
-        let answers = self.answers_len();
+    pub(crate) fn rep_said(&self, told: Option<SocketAddr>) -> Option<u8> {
+        let answers = self.answers_len() + self.first_reply_len(told);
         let refused = self.reply_due == Some(ReplySaid::Refused)
             && self.script.dialect == Dialect::Socks5
-            && matches!(self.script.request, Asked::Connect { .. });
+            && !matches!(self.script.request, Asked::Refused { .. });
         refused.then(|| self.said[answers + 1])
     }
 }

@@ -8,6 +8,7 @@
 mod counts;
 mod gateway;
 mod life;
+mod listening;
 mod payload;
 mod peers;
 mod random;
@@ -32,11 +33,12 @@ use ringsocks::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
 use ringsocks::session::Terms;
 
 use crate::counts::Event;
-use crate::gateway::Gateway;
+use crate::gateway::{DESCRIPTORS_MAX, Gateway};
+use crate::listening::{ADVERTISED, Harbour};
 use crate::random::Random;
 use crate::script::Script;
 use crate::tcp::{OURS, PEER};
-use crate::world::{Limits, World};
+use crate::world::{Happening, Limits, World};
 
 const SEEDS: u64 = 3000;
 const SEED_VARIABLE: &str = "RINGSOCKS_SIMULATION_SEED";
@@ -130,7 +132,7 @@ impl Played {
 fn play(seed: u64, verbose: bool) -> Played {
     let mut random = Random::new(seed);
     let with_users = random.once_in(3);
-    let (terms, limits) = throw_terms(&mut random, with_users);
+    let (terms, limits, harbour) = throw_terms(&mut random, with_users);
     let buffers_max = (random.pick(&[1, 2, 2, 4]), random.pick(&[0, 1, 3]));
     let mode = random.pick(&[RelayMode::Auto, RelayMode::Copy, RelayMode::Splice]);
     let lives = random.between(3, 12);
@@ -139,11 +141,13 @@ fn play(seed: u64, verbose: bool) -> Played {
     let ticks_max = random.pick(&[100, 600, 2000]);
     let drains = random.once_in(10);
 
-    let world = World::new(random, Instant::now(), verbose);
+    let mut world = World::new(random, Instant::now(), verbose);
+    world.harbour = harbour;
     let world = Rc::new(RefCell::new(world));
     scripts.into_iter().for_each(|script| world.borrow_mut().add_life(script));
     let longest = limits.longest();
-    let never_ends = limits.idle.is_none() || limits.half_closed.is_none();
+    let Limits { idle, half_closed, bind, .. } = limits;
+    let never_ends = idle.is_none() || half_closed.is_none() || bind.is_none();
     let mut gateway = Gateway::new(Rc::clone(&world), buffers_max, mode, terms, limits);
 
     let mut ticks = 0;
@@ -155,7 +159,8 @@ fn play(seed: u64, verbose: bool) -> Played {
     }
     world.borrow_mut().note("peers fall silent", 0, 0);
     // Who has not come by now comes no more.
-    world.borrow_mut().happenings.retain(|_, it| !matches!(it, world::Happening::Arrival(_)));
+    let comes = |it: &Happening| matches!(it, Happening::Arrival(_) | Happening::Visit { .. });
+    world.borrow_mut().happenings.retain(|_, it| !comes(it));
     if drains || never_ends {
         if !gateway.is_empty() {
             world.borrow_mut().count(Event::DrainWhileBusy);
@@ -172,7 +177,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     Played { hash: world.hash, ticks, counts: world.counts, outcomes: gateway.outcomes }
 }
 
-fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
+fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits, Harbour) {
     let users = if with_users { Users::new([("alice", "wonder")]).unwrap() } else { Users::none() };
     let mut rarely_never = |ms: u64| (!random.once_in(12)).then_some(ms * 1000);
     let limits = Limits {
@@ -182,6 +187,7 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         idle: rarely_never(45_000),
         half_closed: rarely_never(8_000),
         closing: rarely_never(2_000),
+        bind: rarely_never(20_000),
     };
     let duration = |us: Option<u64>| us.map(Duration::from_micros);
     let timeout = Timeouts {
@@ -192,14 +198,16 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         half_closed: duration(limits.half_closed),
         closing: duration(limits.closing),
     };
-    let limit = Arc::new(SessionLimit::new(usize::MAX, usize::MAX));
-    let everything = ["0.0.0.0/0", "::/0"].map(|it| TargetRule::Network(it.parse().unwrap()));
-    let targets = vec![Targets::new(Some(everything.to_vec()))];
-    let clients = Arc::new(ClientLimits::new(None, None, None));
-    let commands = vec![Commands::new(Some(vec![ListenCommand::Connect]))];
-    let Config { udp, bind, .. } = Config::default();
+    let descriptors_max = if random.once_in(5) { DESCRIPTORS_MAX } else { usize::MAX };
+    let limit = Arc::new(SessionLimit::new(usize::MAX, descriptors_max));
+    let permitted = ["203.0.0.0/16", "198.18.0.0/16", "2001:db8::/32"];
+    let permitted = permitted.map(|it| TargetRule::Network(it.parse().unwrap()));
+    let targets = vec![Targets::new(Some(permitted.to_vec()))];
+    let (harbour, Config { udp, bind, .. }) = throw_harbour(random, limits.bind);
+    let clients = Arc::new(ClientLimits::new(None, None, harbour.per_client));
+    let commands = vec![Commands::new(Some(vec![ListenCommand::Connect, ListenCommand::Bind]))];
     let udp_ports = Ports::new(udp.ports, 0).into();
-    let bind_ports = Ports::new(bind.ports, 0).into();
+    let bind_ports = Ports::new(bind.ports, random.next() as u32).into();
     let terms = Terms {
         users,
         timeout,
@@ -212,7 +220,28 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits) {
         limit,
         clients,
     };
-    (terms, limits)
+    (terms, limits, harbour)
+}
+
+fn throw_harbour(random: &mut Random, timeout: Option<u64>) -> (Harbour, Config) {
+    let (ports, ports_max) = random.pick(&[
+        ("41000-41999", Some(1000)),
+        ("41000-41999", Some(1000)),
+        ("41000-41001", Some(2)),
+        ("0", None),
+    ]);
+    let told = if random.once_in(3) { format!("{ADVERTISED:?}") } else { "[]".to_owned() };
+    let text = format!("[bind]\nports = {ports:?}\nadvertise = {told}\n");
+    let mut config = Config::parse("simulation", &text).expect("a configuration");
+    config.bind.timeout = timeout.map(Duration::from_micros);
+    let harbour = Harbour {
+        advertise: config.bind.advertise.clone(),
+        ports_max,
+        per_client: random.pick(&[None, None, Some(1), Some(3)]),
+        is_remote: random.once_in(6),
+        ..Harbour::default()
+    };
+    (harbour, config)
 }
 
 /// Lets the network and the peers do something. Says whether anything happened.

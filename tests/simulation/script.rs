@@ -11,6 +11,8 @@ use crate::random::Random;
 pub(crate) struct Script {
     pub(crate) arrives_at: u64,
     pub(crate) client: Plan,
+    /// Where it finds us.
+    pub(crate) own: SocketAddr,
     /// The client's bytes before its payload.
     pub(crate) asks: Vec<u8>,
     /// How many bytes its whole handshake takes, if it is not cut short.
@@ -24,6 +26,10 @@ pub(crate) struct Script {
     pub(crate) targets: Vec<Target>,
 }
 
+/// Where we listen, and where clients of each come from.
+const OWN: [&str; 2] = ["192.0.2.254:1080", "[2001:db8::254]:1080"];
+pub(crate) const CLIENTS: [&str; 2] = ["192.0.2.9:5000", "[2001:db8:9::9]:5000"];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dialect {
     Socks4,
@@ -33,8 +39,20 @@ pub(crate) enum Dialect {
 pub(crate) enum Asked {
     /// A connection; the name goes to the resolver.
     Connect { named: bool },
+    /// A port where these may connect.
+    Bind { whom: Whom },
     /// Something that is answered at once, after so many bytes, and how the session ends.
     Refused { after: usize, answer: Vec<u8>, outcome: Outcome },
+}
+
+/// For whom a client waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// The address of the first target.
+    Address,
+    Anyone,
+    /// Whoever has one of the addresses of the name.
+    Name,
 }
 
 pub(crate) enum Resolution {
@@ -56,6 +74,8 @@ pub(crate) struct Target {
     pub(crate) answered_as: IpAddr,
     pub(crate) fate: Fate,
     pub(crate) plan: Plan,
+    /// Whether nobody asked for it.
+    pub(crate) is_stranger: bool,
 }
 
 /// What becomes of a connection attempt, after so many microseconds.
@@ -70,6 +90,10 @@ pub(crate) enum Fate {
     Itself,
     /// Not an address to connect to.
     Denied,
+    /// It connects to us, so long after there is a port for it.
+    Comes(u64),
+    /// It was to connect to us and never does.
+    StaysAway,
 }
 
 /// What a peer does with its end of the connection.
@@ -157,6 +181,7 @@ impl Script {
         let mut script = Script {
             arrives_at: random.pick(&[0, 60_000, 6_000_000]) + random.below(60_000) as u64,
             client: Plan::throw(random, bulk),
+            own: random.pick(&[OWN[0], OWN[0], OWN[1]]).parse().unwrap(),
             asks: Vec::new(),
             request_end: 0,
             answers: Vec::new(),
@@ -176,6 +201,9 @@ impl Script {
             _ => script.speak_socks5(random, with_users),
         }
         script.request_end = script.asks.len();
+        if let Asked::Bind { whom } = script.request {
+            script.throw_visits(random, life, whom);
+        }
         if random.once_in(25) {
             // It stops, or hangs up, in the middle of what it asks.
             let end = random.below(script.asks.len());
@@ -213,20 +241,27 @@ impl Script {
                 self.refuse(2, refused, outcome);
             }
             (1, _) => {
-                self.asks = head([192, 0, 2, 1]);
-                self.asks[1] = 2;
-                let outcome = Outcome::Refused(Refusal::CommandUnsupported);
-                self.refuse(self.asks.len(), refused, outcome);
+                self.asks = head([0; 4]);
+                self.request = Asked::Bind { whom: Whom::Anyone };
             }
             (2..5, IpAddr::V4(ip)) => {
                 self.targets.truncate(1);
                 self.asks = head(ip.octets());
+                if !ip.is_unspecified() && random.once_in(3) {
+                    self.request = Asked::Bind { whom: Whom::Address };
+                }
             }
             _ => {
                 self.asks = head([0, 0, 0, 7]);
                 self.asks.extend(b"host.example\0");
-                self.request = Asked::Connect { named: true };
+                self.request = match random.once_in(3) {
+                    true => Asked::Bind { whom: Whom::Name },
+                    false => Asked::Connect { named: true },
+                };
             }
+        }
+        if self.is_bind() {
+            self.asks[1] = 2;
         }
     }
 
@@ -264,7 +299,7 @@ impl Script {
                 self.refuse(begin + 2, refused(7), outcome);
             }
             1 => {
-                self.asks.extend([5, random.pick(&[2, 3]), 0, 1, 0, 0, 0, 0, 0, 0]);
+                self.asks.extend([5, 3, 0, 1, 0, 0, 0, 0, 0, 0]);
                 let outcome = Outcome::Refused(Refusal::CommandUnsupported);
                 self.refuse(begin + 10, refused(7), outcome);
             }
@@ -281,11 +316,27 @@ impl Script {
             4..12 => {
                 self.asks.extend(b"\x05\x01\x00\x03\x0chost.example");
                 self.asks.extend(port);
-                self.request = Asked::Connect { named: true };
+                self.request = match random.once_in(3) {
+                    true => Asked::Bind { whom: Whom::Name },
+                    false => Asked::Connect { named: true },
+                };
+            }
+            12 | 13 => {
+                let (atyp, len) = random.pick(&[(1, 4), (4, 16)]);
+                self.asks.extend([5, 2, 0, atyp]);
+                self.asks.extend(vec![0; len]);
+                self.asks.extend(random.pick(&[[0, 0], port]));
+                self.request = Asked::Bind { whom: Whom::Anyone };
             }
             _ => {
                 self.targets.truncate(1);
-                match address.ip() {
+                if !address.ip().is_unspecified() && random.once_in(3) {
+                    self.request = Asked::Bind { whom: Whom::Address };
+                    if random.once_in(10) {
+                        self.targets[0].address.set_ip(Ipv4Addr::new(10, 9, 0, 1).into());
+                    }
+                }
+                match self.targets[0].address.ip() {
                     IpAddr::V4(ip) => {
                         self.asks.extend([5, 1, 0, 1]);
                         self.asks.extend(ip.octets());
@@ -298,7 +349,52 @@ impl Script {
                 self.asks.extend(port);
             }
         }
+        if self.is_bind() {
+            self.asks[begin + 1] = 2;
+        }
     }
+
+    pub(crate) fn is_bind(&self) -> bool {
+        matches!(self.request, Asked::Bind { .. })
+    }
+
+    /// Who comes to the port that was asked for, and who else.
+    fn throw_visits(&mut self, random: &mut Random, life: u8, whom: Whom) {
+        for target in &mut self.targets {
+            let is_denied = target.fate == Fate::Denied || random.once_in(8);
+            if whom != Whom::Address && is_denied {
+                let ip = Ipv4Addr::new(10, 9, life, 1).into();
+                (target.address, target.answered_as) = (SocketAddr::new(ip, 80), ip);
+            }
+            target.fate = match random.below(8) {
+                0 => Fate::StaysAway,
+                1 => Fate::Comes(random.pick(&[3_000_000, 19_900_000])),
+                _ => Fate::Comes(random.below(300_000) as u64),
+            };
+        }
+        let strangers = random.pick(&[0, 0, 1, 2, 40]);
+        let (at_once, first) = (random.below(300_000) as u64, self.targets[0].address.ip());
+        for number in 0..strangers {
+            let ip: IpAddr = match random.below(8) {
+                0 => first,
+                1 => Ipv4Addr::new(10, 9, life, 2).into(),
+                _ => Ipv4Addr::new(198, 18, life, number).into(),
+            };
+            let late = if random.once_in(3) { random.below(300_000) as u64 } else { 0 };
+            self.targets.push(Target {
+                address: SocketAddr::new(ip, 2000 + u16::from(number)),
+                answered_as: ip,
+                fate: Fate::Comes(at_once + late),
+                plan: Plan::throw(random, false),
+                is_stranger: true,
+            });
+        }
+    }
+}
+
+/// Whether the rules of the house deny this address.
+pub(crate) fn is_denied(ip: IpAddr) -> bool {
+    ip.is_unspecified() || matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 10)
 }
 
 fn throw_resolution(random: &mut Random) -> Resolution {
@@ -339,5 +435,6 @@ fn throw_target(random: &mut Random, [life, index]: [u8; 2], bulk: bool) -> Targ
         1 => (v4.into(), v4.into()),
         _ => (v6.into(), v6.into()),
     };
-    Target { address: SocketAddr::new(ip, 80), answered_as, fate, plan: Plan::throw(random, bulk) }
+    let plan = Plan::throw(random, bulk);
+    Target { address: SocketAddr::new(ip, 80), answered_as, fate, plan, is_stranger: false }
 }

@@ -1,12 +1,14 @@
 //! What sessions may say, must have heard, and may end as.
 
+use std::net::SocketAddr;
+
 use ringsocks::outcome::{Outcome, Refusal};
 use ringsocks::relay::RING_BYTES;
 
 use crate::counts::Event;
 use crate::life::{Life, ReplySaid};
 use crate::payload::is_payload;
-use crate::script::{Asked, Fate, Resolution};
+use crate::script::{Asked, Dialect, Fate, Resolution, Whom};
 use crate::tcp::{OURS, PEER};
 use crate::world::{How, Limits, Link, Saw, World};
 
@@ -124,15 +126,24 @@ impl World {
             }
         };
         assert!(allowed, "life {life} may not end as {outcome}");
+        match outcome {
+            Outcome::Refused(Refusal::Denied) if l.is_over_cap => self.count(Event::OverCap),
+            Outcome::Refused(Refusal::General) if l.has_no_port => self.count(Event::NoPort),
+            _ => {}
+        }
     }
 
     /// Whether what the resolver and the targets did amounts to this refusal.
     pub(super) fn refuses_rightly(&self, life: usize, refusal: Refusal, timeouts: &Limits) -> bool {
         let l = &self.lives[life];
-        let Asked::Connect { named } = l.script.request else { return false };
         if l.heard < l.script.request_end {
             return false;
         }
+        let named = match l.script.request {
+            Asked::Connect { named } => named,
+            Asked::Bind { whom } => return self.gives_up_rightly(life, whom, refusal, timeouts),
+            Asked::Refused { .. } => return false,
+        };
         if named && l.connecting_since.is_none() {
             return match l.script.resolution {
                 Resolution::Failure(_, failure) if failure.refusal() == refusal => true,
@@ -157,7 +168,9 @@ impl World {
                 Fate::Fails(_, errno) | Fate::Impossible(errno) => heard.push(rep_of(errno)),
                 Fate::Denied => heard.push(Refusal::Denied),
                 Fate::Itself => heard.push(Refusal::ConnectionRefused),
-                Fate::Accepts(_) | Fate::Silent => all_failed = false,
+                Fate::Accepts(_) | Fate::Silent | Fate::Comes(_) | Fate::StaysAway => {
+                    all_failed = false;
+                }
             }
         }
         all_failed &= l.tried.len() == l.script.targets.len();
@@ -173,6 +186,41 @@ impl World {
         // At the deadline some of them may not have been heard of.
         let refused = heard.contains(&Refusal::ConnectionRefused);
         passed && (refusal == Refusal::TimedOut || refused && refusal == Refusal::ConnectionRefused)
+    }
+
+    /// The same of a client that waits for a peer.
+    fn gives_up_rightly(
+        &self,
+        life: usize,
+        whom: Whom,
+        refusal: Refusal,
+        timeouts: &Limits,
+    ) -> bool {
+        let l = &self.lives[life];
+        if let Some(quay) = l.quay.filter(|_| l.had_port) {
+            let quay = &self.harbour.quays[quay];
+            let passed = timeouts.bind.is_some_and(|it| quay.since + it <= self.now);
+            return passed && l.welcomed.is_none() && refusal == Refusal::TimedOut;
+        }
+        let nobody = whom != Whom::Anyone && !l.expected.iter().any(|it| l.expects(*it));
+        let unanswered = whom == Whom::Name && nobody;
+        match refusal {
+            Refusal::Denied => l.is_over_cap || nobody && !l.expected.is_empty(),
+            Refusal::General => {
+                let full = matches!(l.script.resolution, Resolution::Full);
+                let first = l.nearest().unwrap_or(l.script.own.ip());
+                let is_wordless = l.script.dialect == Dialect::Socks4
+                    && (first.is_ipv6() || self.harbour.is_remote && l.script.own.is_ipv6());
+                l.has_no_port || l.listen_failed || is_wordless || unanswered && full
+            }
+            Refusal::NetworkUnreachable => self.harbour.is_remote,
+            Refusal::HostUnreachable => {
+                let failed = matches!(l.script.resolution, Resolution::Failure(..));
+                let limit = timeouts.resolve.unwrap_or(u64::MAX);
+                unanswered && (failed || self.now >= limit)
+            }
+            _ => false,
+        }
     }
 
     /// The attempt that the session has kept because it was answered.
@@ -194,13 +242,18 @@ impl World {
         assert_eq!(life.granted, None, "life {index}: two targets");
         assert!(self.links[link].tcp.is_established(), "life {index}: not connected yet");
         assert_ne!(life.script.targets[number].fate, Fate::Itself);
+        assert!(!life.script.is_bind() || life.welcomed == Some(link), "life {index}: a stranger");
         life.granted = Some(link);
         life.granted_target = Some(number);
         life.moved_at = now;
         let early = life.heard > life.script.request_end;
         let ended = self.links[life.client.unwrap()].tcp.fin_arrived(OURS);
+        let is_bind = life.script.is_bind();
+        if is_bind {
+            self.count(Event::PeerAccepted);
+        }
         if early {
-            self.count(Event::EarlyData);
+            self.count(if is_bind { Event::EarlyDataWhileWaiting } else { Event::EarlyData });
         }
         if ended {
             self.count(Event::HalfCloseWithRequest);
@@ -234,12 +287,13 @@ impl World {
         let Link { life: index, target, .. } = self.links[link];
         if target.is_some() {
             self.grant(index, link);
-        } else if self.lives[index].said.len() >= self.lives[index].answers_len()
+        } else if self.lives[index].said.len() >= self.own_words(index)
             && let Some(attempt) = self.winner(index)
         {
             self.grant(index, attempt);
         }
-        let bnd = self.lives[index].granted.map(|target| self.local_addr(target));
+        let bnd = self.lives[index].granted.map(|target| self.bnd(target));
+        let told = self.told(index);
         let life = &mut self.lives[index];
         match target {
             Some(_) => {
@@ -264,8 +318,23 @@ impl World {
             }
             None => {
                 life.said.extend_from_slice(bytes);
-                life.check_said(index, bnd);
+                life.check_said(index, told, bnd);
             }
+        }
+    }
+
+    /// How many bytes of its own the gateway says before the reply that ends the client's waiting.
+    fn own_words(&self, index: usize) -> usize {
+        let life = &self.lives[index];
+        life.answers_len() + life.first_reply_len(self.told(index))
+    }
+
+    /// What a client is told of its target: our end, or who has connected to us.
+    fn bnd(&self, link: usize) -> SocketAddr {
+        let life = &self.lives[self.links[link].life];
+        match self.links[link].target {
+            Some(target) if life.script.is_bind() => life.script.targets[target].address,
+            _ => self.local_addr(link),
         }
     }
 

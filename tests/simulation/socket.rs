@@ -16,6 +16,7 @@ use ringsocks::token::Token;
 
 use crate::counts::Event;
 use crate::life::Life;
+use crate::listening::SimListener;
 use crate::script::{Fate, Resolution};
 use crate::tcp::{Connection, OURS};
 use crate::world::{Happening, How, World};
@@ -32,6 +33,11 @@ pub(crate) struct SimSocket {
 impl SimSocket {
     pub(crate) fn new(world: &Rc<RefCell<World>>, link: usize, token: Token) -> SimSocket {
         world.borrow_mut().links[link].token = Some(token);
+        SimSocket { world: Rc::clone(world), link }
+    }
+
+    /// One of which nothing is reported yet.
+    pub(crate) fn unwatched(world: &Rc<RefCell<World>>, link: usize) -> SimSocket {
         SimSocket { world: Rc::clone(world), link }
     }
 }
@@ -182,7 +188,7 @@ impl Drop for SimSocket {
 /// The way from sessions to the world.
 pub(crate) struct SimNet(pub(crate) Rc<RefCell<World>>);
 
-/// The lives of this simulation ask for connections only.
+/// The lives of this simulation ask for no datagrams.
 pub(crate) struct NoDatagrams;
 
 impl DatagramSocket for NoDatagrams {
@@ -201,23 +207,23 @@ impl DatagramSocket for NoDatagrams {
 
 impl Net for SimNet {
     type Socket = SimSocket;
-    type Listener = ();
+    type Listener = SimListener;
     type Datagrams = NoDatagrams;
 
-    fn source_towards(&mut self, _: IpAddr) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn source_towards(&mut self, ip: IpAddr) -> io::Result<SocketAddr> {
+        self.0.borrow_mut().source_towards(ip)
     }
 
-    fn listen(&mut self, _: SocketAddr, _: Token) -> io::Result<((), u16)> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn listen(&mut self, address: SocketAddr, token: Token) -> io::Result<(SimListener, u16)> {
+        SimListener::new(&self.0, address, token)
     }
 
-    fn accept(&mut self, (): &mut ()) -> io::Result<(SimSocket, SocketAddr)> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimSocket, SocketAddr)> {
+        listener.accept()
     }
 
-    fn watch(&mut self, _: &mut SimSocket, _: Token) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn watch(&mut self, socket: &mut SimSocket, token: Token) -> io::Result<()> {
+        self.0.borrow_mut().watch(socket.link, token)
     }
 
     fn bind_datagrams(&mut self, _: SocketAddr, _: Token) -> io::Result<(NoDatagrams, u16)> {
@@ -241,6 +247,7 @@ impl Net for SimNet {
         assert!(deadline.is_none_or(|at| at > world.instant()));
         let index = world.owners[&token.slot()];
         world.lives[index].asked = Some(token);
+        world.lives[index].answer_due = deadline.map(|at| world.time_of(at));
         world.answer(index, token)
     }
 
@@ -268,7 +275,8 @@ impl World {
     pub(super) fn local_addr(&self, link: usize) -> SocketAddr {
         let life = &self.lives[self.links[link].life];
         match self.links[link].target {
-            None => "192.0.2.254:1080".parse().unwrap(),
+            None => life.script.own,
+            Some(_) if life.script.is_bind() => self.links[link].local.expect("it came to us"),
             Some(index) => {
                 let target = &life.script.targets[index];
                 let ip: IpAddr = match target.address.ip() {
@@ -438,9 +446,10 @@ impl World {
     fn answer(&mut self, index: usize, token: Token) -> Asked {
         let Life { script, .. } = &self.lives[index];
         let is_v6 = |target: &usize| script.targets[*target].address.is_ipv6();
+        let all = (0..script.targets.len()).filter(|target| !script.targets[*target].is_stranger);
+        let all: Vec<usize> = all.collect();
         let (first, rest): (Vec<usize>, Vec<usize>) =
-            (0..script.targets.len()).partition(|target| is_v6(target) == is_v6(&0));
-        let all: Vec<usize> = (0..script.targets.len()).collect();
+            all.iter().partition(|target| is_v6(target) == is_v6(&0));
         let addresses = |targets: &[usize], more| Answer::Addresses {
             addresses: targets.iter().map(|it| script.targets[*it].answered_as).collect(),
             more,
@@ -462,6 +471,7 @@ impl World {
                 let life = &mut self.lives[index];
                 life.learn(&all);
                 (life.connecting_since, life.asked) = (Some(self.now), None);
+                life.is_answered = true;
                 return Asked::Known(answer);
             }
             Resolution::Full => {
@@ -519,6 +529,7 @@ impl World {
                 self.at(self.now, Happening::Established(link));
             }
             Fate::Silent | Fate::Impossible(_) | Fate::Denied => {}
+            Fate::Comes(_) | Fate::StaysAway => panic!("life {index}: nobody listens there"),
         }
         if let (Some((after, reset)), Fate::Accepts(begins)) = (abort, fate) {
             self.at(self.now + begins + after, Happening::Abort(link, reset));

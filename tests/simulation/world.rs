@@ -2,6 +2,7 @@
 //! knows what may be said and must have been heard.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringsocks::dns::Answer;
@@ -9,8 +10,9 @@ use ringsocks::token::Token;
 
 use crate::counts::Event;
 use crate::life::Life;
+use crate::listening::Harbour;
 use crate::random::Random;
-use crate::script::{Asked, Plan, Script};
+use crate::script::{Asked, Plan, Script, Whom};
 use crate::tcp::Connection;
 
 /// What happens by itself at its time.
@@ -26,6 +28,11 @@ pub(crate) enum Happening {
         then: Option<(u64, Box<Happening>)>,
     },
     Abort(usize, bool),
+    /// One of a life's targets connects to its port.
+    Visit {
+        quay: usize,
+        target: usize,
+    },
 }
 
 pub(crate) struct World {
@@ -33,6 +40,7 @@ pub(crate) struct World {
     pub(super) epoch: Instant,
     pub(crate) random: Random,
     pub(crate) links: Vec<Link>,
+    pub(crate) harbour: Harbour,
     pub(crate) lives: Vec<Life>,
     pub(crate) owners: BTreeMap<usize, usize>,
     pub(crate) happenings: BTreeMap<(u64, usize), Happening>,
@@ -55,6 +63,7 @@ impl World {
             epoch,
             random,
             links: Vec::new(),
+            harbour: Harbour::default(),
             lives: Vec::new(),
             owners: BTreeMap::new(),
             happenings: BTreeMap::new(),
@@ -100,7 +109,12 @@ impl World {
 
     pub(crate) fn add_life(&mut self, script: Script) {
         self.at(script.arrives_at, Happening::Arrival(self.lives.len()));
-        let named = matches!(script.request, Asked::Connect { named: true });
+        let named = matches!(
+            script.request,
+            Asked::Connect { named: true } | Asked::Bind { whom: Whom::Name }
+        );
+        let is_address = matches!(script.request, Asked::Bind { whom: Whom::Address });
+        let expected = is_address.then(|| script.targets[0].address.ip());
         let v6_is_next = script.targets[0].address.is_ipv6();
         let candidates = if named { Vec::new() } else { vec![0] };
         self.lives.push(Life {
@@ -126,7 +140,17 @@ impl World {
             broken_at: 0,
             forced: false,
             asked: None,
+            is_answered: !named,
+            answer_due: None,
             connecting_since: None,
+            quay: None,
+            had_port: false,
+            expected: expected.into_iter().collect(),
+            welcomed: None,
+            ports_in_use: 0,
+            listen_failed: false,
+            is_over_cap: false,
+            has_no_port: false,
             outcome: None,
         });
     }
@@ -148,6 +172,7 @@ impl World {
             tcp,
             life,
             target,
+            local: None,
             token: None,
             short_at: None,
             acknowledged_at: 0,
@@ -185,6 +210,8 @@ pub(crate) struct Link {
     pub(crate) life: usize,
     /// Which of the life's targets; `None` is its client.
     pub(crate) target: Option<usize>,
+    /// Our end's address, if it was made by the other.
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) token: Option<Token>,
     /// When a call last failed for want of memory: no edge will tell when there is some.
     pub(crate) short_at: Option<u64>,
@@ -231,12 +258,14 @@ pub(crate) struct Limits {
     pub(crate) idle: Option<u64>,
     pub(crate) half_closed: Option<u64>,
     pub(crate) closing: Option<u64>,
+    pub(crate) bind: Option<u64>,
 }
 
 impl Limits {
     /// What a session can take with silent peers, and a clock that jumps.
     pub(crate) fn longest(&self) -> u64 {
-        let all = [self.handshake, self.resolve, self.connect, self.idle, self.half_closed];
+        let Limits { handshake, resolve, connect, idle, half_closed, bind, .. } = *self;
+        let all = [handshake, resolve, connect, idle, half_closed, bind];
         all.into_iter().flatten().sum::<u64>() + 120_000_000
     }
 }
