@@ -3,20 +3,25 @@
 
 mod chromium;
 mod curl;
+mod datagrams;
+mod ftp;
 mod http;
 mod nc;
 mod ncat;
 mod nmap;
 mod npm;
+mod office;
 mod program;
 mod proxychains;
 mod pysocks;
 mod readme;
 mod site;
+mod socksify;
 mod ssh;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+mod torrent;
 
 use std::net::{Ipv6Addr, TcpListener};
 
