@@ -44,7 +44,7 @@ impl Faulty {
     }
 
     /// From now on every call is what it was.
-    fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.strace.take();
     }
 }

@@ -349,7 +349,7 @@ fn assert_clean(text: &str, sessions: usize) {
     assert_eq!(text.lines().count(), sessions);
     for line in text.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
-        assert!(line.starts_with("time=") && fields.len() == 18, "{line}");
+        assert!(line.starts_with("time=") && fields.len() == 22, "{line}");
         assert!(fields.iter().all(|field| field.contains('=')), "{line}");
         assert!(!line.contains("secret"), "{line}");
     }

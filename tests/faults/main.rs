@@ -1,8 +1,8 @@
 //! What becomes of the real binary when the machine, the network or the operator fails it.
 //!
 //! Each row of the catalogue of faults, and the tests that prove it, wherever they stand. L is about
-//! listeners, descriptors and memory, H the handshake, D connections and names, R the relay, O
-//! operations, S security. The rows of names (D6 and on) have their table where their tests are.
+//! listeners, descriptors and memory, H the handshake, D connections and names, R the relay, U
+//! datagrams, O operations, S security. The rows of names (D6 and on) have their table where their tests are.
 //!
 //! | row | test |
 //! |---|---|
@@ -11,9 +11,14 @@
 //! | L2 | `faults::injected::an_accept_that_fails_now_and_then_loses_no_client` |
 //! | L2 | `faults::injected::accepts_that_fail_for_a_while_are_made_up_for` |
 //! | L2 | `faults::injected::who_cannot_be_watched_is_closed_or_refused_and_the_next_is_served` |
+//! | L2 | `faults::binds::an_accept_that_fails_now_and_then_loses_no_peer` |
+//! | L2 | `faults::binds::accepts_that_fail_for_long_cost_nothing_and_are_made_up_for` |
+//! | L2 | `faults::binds::who_cannot_be_watched_is_refused_or_turned_away_and_the_next_is_served` |
 //! | L3 | `faults::injected::a_client_for_whom_there_is_no_socket_hears_01_and_the_next_is_served` |
 //! | L3 | `faults::injected::a_client_whose_bnd_cannot_be_told_hears_01` |
 //! | L3 | `faults::descriptors::out_of_descriptors_a_request_is_refused_with_01` |
+//! | L3 | `faults::binds::a_port_that_cannot_be_had_is_01_and_the_next_is_granted` |
+//! | L3 | `faults::associations::without_a_port_left_a_bind_is_refused_with_01_until_one_comes_back` |
 //! | L4 | `faults::descriptors::fewer_descriptors_than_sessions_lower_the_limit_and_say_so` |
 //! | L4 | `faults::descriptors::the_soft_limit_is_raised_to_the_hard_one` |
 //! | L5 | `faults::descriptors::twice_as_many_clients_as_sessions_are_served_in_turn_and_nobody_spins` |
@@ -24,6 +29,7 @@
 //! | L7 | `faults::crowds::one_client_cannot_have_every_handshake` |
 //! | L7 | `faults::crowds::by_default_one_client_has_256_handshakes` |
 //! | L7 | `lifecycle::deadlines::handshake_ends_every_state_before_the_request_without_a_reply` |
+//! | L7 | `faults::binds::thousands_wait_at_once_and_leave_nothing` |
 //! | L9 | `faults::descriptors::an_address_of_nobody_is_named_and_nothing_runs` |
 //! | L9 | `faults::descriptors::a_port_that_needs_a_privilege_is_named_and_nothing_runs` |
 //! | L9 | `lifecycle::starting::a_second_instance_on_the_port_is_refused` |
@@ -66,9 +72,11 @@
 //! | R3 | `relay::half_close_by_the_client_leaves_the_answer_whole` |
 //! | R3 | `relay::half_close_by_the_target_leaves_the_answer_whole` |
 //! | R3 | `conformance::connect::c04_both_end_at_once` |
+//! | R3 | `faults::binds::a_peer_that_half_closes_at_once_is_answered_whole` |
 //! | R4 | `lifecycle::deadlines::half_closed_resets_what_is_left` |
 //! | R5 | `faults::relaying::resets_by_the_thousand_leave_nothing` |
 //! | R5 | `relay::a_reset_stays_a_reset_wherever_it_cuts` |
+//! | R5 | `faults::binds::a_peer_that_resets_at_once_ends_the_session` |
 //! | R6 | `faults::vanishing::a_target_that_vanishes_is_given_up_when_idle` |
 //! | R6 | `faults::vanishing::a_target_that_acknowledges_nothing_is_given_up` |
 //! | R6 | `faults::vanishing::a_client_that_vanishes_is_given_up_at_every_stage` |
@@ -88,10 +96,68 @@
 //! | R14 | `lifecycle::stopping::other_signals_do_no_harm` |
 //! | R15 | `faults::relaying::slots_used_again_and_again_mix_no_two_sessions_up` |
 //! | R15 | `relay::a_storm_of_short_lives_leaves_nothing_and_mixes_nothing_up` |
+//! | U1 | `faults::associations::datagrams_of_others_are_not_relayed` |
+//! | U1 | `faults::associations::datagrams_of_others_that_are_queued_already_are_dropped_and_counted` |
+//! | U2 | `faults::associations::a_client_that_tells_its_port_cannot_be_forestalled` |
+//! | U3 | `faults::associations::thousands_of_associations_at_once_leave_nothing` |
+//! | U3 | `faults::associations::fifty_thousand_destinations_cost_no_descriptor_and_little_memory` |
+//! | U3 | `faults::associations::without_a_port_left_an_association_is_refused_with_01_until_one_comes_back` |
+//! | U3 | `faults::associations::one_client_may_have_so_many_ports_and_no_more` |
+//! | U3 | `faults::unsendable::a_socket_that_cannot_be_had_is_01_or_a_datagram_and_the_next_is_served` |
+//! | U4 | `faults::floods::fragments_without_an_end_are_bounded_and_given_up` |
+//! | U4 | `faults::floods::fragments_without_an_order_harm_nobody` |
+//! | U5 | `faults::associations::who_was_never_asked_cannot_answer` |
+//! | U6 | `faults::loops::no_address_of_this_host_leads_datagrams_back_to_our_own_ports` |
+//! | U6 | `faults::loops::datagrams_go_round_between_two_servers_until_they_are_used_up` |
+//! | U7 | `faults::unsendable::targets_that_refuse_by_the_thousand_cost_no_healthy_datagram` |
+//! | U7 | `faults::unsendable::a_client_that_refuses_answers_loses_no_datagram_later` |
+//! | U7 | `faults::unsendable::a_report_about_another_datagram_costs_none` |
+//! | U8 | `faults::floods::what_a_queue_has_no_room_for_is_counted` |
+//! | U8 | `faults::floods::every_datagram_of_a_flood_of_garbage_is_counted` |
+//! | U8 | `faults::floods::a_flood_of_datagrams_leaves_others_their_turn` |
+//! | U8 | `faults::floods::a_flood_of_echoes_leaves_others_their_turn` |
+//! | U8 | `faults::floods::a_flood_of_the_longest_datagrams_leaves_others_their_turn` |
+//! | U8 | `faults::floods::a_flood_of_garbage_leaves_others_their_turn` |
+//! | U9 | `faults::unsendable::what_a_firewall_rejects_or_drops_costs_no_healthy_datagram` |
+//! | U9 | `faults::unsendable::where_no_route_leads_a_datagram_is_lost_and_no_other` |
+//! | U9 | `faults::unsendable::a_host_without_ipv6_relays_ipv4` |
+//! | U9 | `faults::unsendable::a_cable_that_is_pulled_and_put_back_ends_no_association` |
+//! | U9 | `faults::unsendable::sends_that_fail_cost_what_they_would_have_sent_and_no_more` |
+//! | U9 | `faults::unsendable::sends_that_fail_for_good_end_nothing_and_keep_nobody_busy` |
+//! | U9 | `faults::unsendable::receives_that_fail_lose_nothing` |
+//! | U9 | `faults::unsendable::receives_that_fail_for_long_keep_nobody_busy_and_lose_nothing` |
+//! | U9 | `faults::unsendable::without_a_socket_to_send_with_datagrams_are_lost_until_there_is_one` |
+//! | U9 | `faults::unsendable::without_what_a_socket_can_do_without_everything_works` |
+//! | U9 | `faults::unsendable::a_name_of_both_families_is_reached_by_the_one_there_is_a_way_to` |
+//! | U10 | `faults::associations::nothing_is_relayed_once_the_control_connection_has_ended` |
+//! | U10 | `faults::associations::a_client_that_ends_in_the_middle_of_a_stream_of_datagrams_leaves_nothing` |
+//! | U10 | `faults::associations::a_client_that_vanishes_is_given_up_and_its_port_with_it` |
+//! | U10 | `faults::unsendable::an_end_that_cannot_be_heard_at_once_is_heard_later` |
+//! | U10 | `lifecycle::deadlines::idle_associations_are_reset` |
+//! | U10 | `lifecycle::hang_ups::an_association_that_ends_gives_up_what_waits` |
+//! | U10 | `lifecycle::hang_ups::stray_bytes_on_a_control_connection_are_thrown_away` |
+//! | U11 | `faults::datagrams::every_size_arrives_whole_in_both_directions` |
+//! | U11 | `faults::datagrams::what_is_too_long_is_dropped_and_counted` |
+//! | U11 | `faults::datagrams::an_empty_datagram_is_no_end` |
+//! | U11 | `faults::datagrams::runs_arrive_whole_in_both_directions` |
+//! | U11 | `faults::datagrams::runs_stay_runs_where_both_ends_know_them` |
+//! | U11 | `faults::datagrams::runs_that_are_refused_go_one_by_one` |
+//! | U11 | `faults::datagrams::bursts_to_several_targets_arrive_whole_and_in_order` |
+//! | U11 | `faults::datagrams::every_datagram_names_its_own_source` |
+//! | U11 | `faults::datagrams::runs_longer_than_the_way_is_wide_arrive_whole` |
+//! | U11 | `faults::datagrams::runs_longer_than_the_way_to_the_client_is_wide_arrive_whole` |
+//! | U12 | `faults::floods::names_without_an_answer_leave_others_theirs` |
+//! | U12 | `faults::floods::a_flood_of_names_is_dropped_and_others_have_theirs_resolved` |
+//! | U12 | `faults::floods::datagrams_to_a_slow_name_wait_in_order_and_hold_nobody_up` |
+//! | U13 | `faults::associations::a_client_whose_port_changes_is_kept_out_unless_it_may` |
+//! | U14 | `faults::associations::a_client_whose_address_changes_asks_again` |
 //! | O7 | `lifecycle::stopping::sigterm_loses_no_client_that_waits_to_be_accepted` |
 //! | O7 | `lifecycle::stopping::sessions_finish_after_sigterm` |
 //! | O7 | `lifecycle::stopping::what_is_left_when_the_drain_time_is_over_is_reset` |
 //! | O7 | `lifecycle::stopping::a_second_signal_ends_at_once` |
+//! | O7 | `lifecycle::stopping::associations_and_waiting_clients_go_on_after_sigterm` |
+//! | O7 | `lifecycle::stopping::associations_and_waiting_clients_are_reset_when_the_drain_time_is_over` |
+//! | O7 | `lifecycle::stopping::a_second_signal_ends_associations_and_waiting_clients_at_once` |
 //! | O8 | `faults::signals::a_storm_of_signals_during_the_drain_confuses_nobody` |
 //! | O8 | `faults::signals::a_second_signal_ends_the_drain_in_the_middle_of_a_storm` |
 //! | O8 | `faults::signals::a_storm_of_signals_under_load_confuses_nobody` |
@@ -114,16 +180,22 @@
 //! | S14 | `faults::strangers::no_private_address_is_connected_to_for_a_stranger` |
 //! | S14 | `faults::strangers::a_stranger_reaches_public_addresses_and_those_that_are_allowed` |
 //! | S14 | `faults::strangers::public_is_public_for_clients_on_this_host_too_where_it_is_said` |
+//! | U13 | `faults::nat::a_client_that_gets_another_port_meanwhile_is_heard_where_that_is_wanted` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod associations;
+mod binds;
 mod crowds;
+mod datagrams;
 mod descriptors;
+mod floods;
 mod handshakes;
 mod injected;
 mod logs;
 mod loops;
+mod nat;
 mod ports;
 mod relaying;
 mod signals;
@@ -131,6 +203,7 @@ mod splicing;
 mod strangers;
 mod table;
 mod unreachable;
+mod unsendable;
 mod vanishing;
 
 use std::num::NonZero;

@@ -105,7 +105,7 @@ fn the_kernel_looks_after_both_ends_of_an_idle_session() {
 
 /// In how many seconds the kernel looks after the peer at this address, by what `ss` says:
 /// `timer:(keepalive,29sec,0)`, and minutes or milliseconds in the place of seconds.
-fn next_look(lan: &Lan, peer: SocketAddr) -> Option<u64> {
+pub(crate) fn next_look(lan: &Lan, peer: SocketAddr) -> Option<u64> {
     let said = lan.gateway.run(&format!("ss -tnoH state established dst {peer}"));
     let (_, timer) = said.split_once("timer:(keepalive,")?;
     let time = timer.split(',').next().unwrap_or_default();

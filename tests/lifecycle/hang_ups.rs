@@ -4,7 +4,10 @@ use crate::support::dns::{Nameserver, Response};
 use crate::support::origin::DeafTarget;
 use crate::support::peer::Peer;
 use crate::support::server::Server;
-use crate::support::socks::{request_name, request_session};
+use crate::support::socks::{
+    BIND, UDP_ASSOCIATE, request, request_by_name, request_name, request_session, send_request,
+};
+use crate::support::udp::{Association, UNSAID, UdpOrigin};
 use crate::support::wait_until;
 
 #[test]
@@ -37,6 +40,79 @@ fn close_while_resolving_frees_the_session_at_once() {
     server.wait_counter("open", 0);
     server.wait_counter("client_gone", 1);
     // The question itself goes on until it would be asked again.
+    baseline.assert_restored();
+}
+
+#[test]
+fn close_while_a_name_to_wait_for_is_resolved_frees_the_session_at_once() {
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|_| Response::silence());
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "1h")]);
+    let baseline = server.baseline();
+    let client = send_request(server.address(), &request_by_name(BIND, b"silent.example", 0));
+    nameserver.wait_for_question("silent.example");
+    drop(client);
+    server.wait_counter("open", 0);
+    server.wait_counter("client_gone", 1);
+    baseline.assert_restored();
+}
+
+/// Its datagrams wait for a name, its fragments for others, its targets may still answer.
+#[test]
+fn an_association_that_ends_gives_up_what_waits() {
+    let nameserver = Nameserver::start();
+    nameserver.script_others(|_| Response::silence());
+    let server = nameserver.server(&[("RINGSOCKS_TIMEOUT_RESOLVE", "1h")]);
+    let baseline = server.baseline();
+    let origin = UdpOrigin::start();
+    for (round, end) in (1..).zip([drop as fn(Peer), Peer::reset]) {
+        let client = Association::open(server.address());
+        client.expect_exchange(&origin, origin.address());
+        client.send_to_name(format!("silent{round}.example").as_bytes(), 53, b"waits");
+        client.send_fragment(1, origin.address(), b"waits as well");
+        nameserver.wait_for_question(&format!("silent{round}.example"));
+        client.hang_up(end);
+        server.wait_counter("open", 0);
+        let counters = server.counters();
+        assert_eq!(counters["drops_unresolved"], round, "{counters:?}");
+        assert_eq!(counters["drops_fragment"], round, "{counters:?}");
+    }
+    let counters = server.counters();
+    assert_eq!((counters["finished"], counters["client_reset"]), (1, 1), "{counters:?}");
+    baseline.assert_restored();
+}
+
+#[test]
+fn whoever_hangs_up_behind_the_request_leaves_nothing() {
+    let server = Server::start(&[]);
+    let baseline = server.baseline();
+    for command in [UDP_ASSOCIATE, BIND] {
+        for end in [drop as fn(Peer), Peer::reset, |client| client.fin()] {
+            for _ in 0..20 {
+                end(send_request(server.address(), &request(command, UNSAID)));
+            }
+        }
+    }
+    baseline.assert_restored();
+    server.wait_counter("accepted", 120);
+}
+
+#[test]
+fn stray_bytes_on_a_control_connection_are_thrown_away() {
+    let server = Server::start(&["--workers", "1"]);
+    let baseline = server.baseline();
+    let origin = UdpOrigin::start();
+    let client = Association::open(server.address());
+    let chunk = [0x5a; 64 * 1024];
+    let memory = server.rss_anon();
+    for _ in 0..200 {
+        client.control().send(&chunk);
+        client.expect_exchange(&origin, origin.address());
+    }
+    let more = server.rss_anon().saturating_sub(memory);
+    assert!(more < 1 << 20, "{more} bytes more");
+    client.control().expect_silence(std::time::Duration::from_millis(1));
+    drop(client);
     baseline.assert_restored();
 }
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::origin::{ClosedPort, Service};
 use crate::support::peer::Peer;
 use crate::support::server::{Server, binary, counters_in};
-use crate::support::socks::{connect_to, greeting, open_session};
+use crate::support::socks::{BIND, connect_to, greeting, open_session, request, send_request};
+use crate::support::udp::{Association, UNSAID, UdpOrigin, is_refused};
 use crate::support::{finish, session, wait_until};
 use crate::workers_possible;
 
@@ -72,6 +74,65 @@ fn a_second_signal_ends_at_once() {
     server.signal(Signal::TERM);
     server.wait_exit();
     client.expect_reset();
+}
+
+/// New datagrams are relayed, and who waits is still found.
+#[test]
+fn associations_and_waiting_clients_go_on_after_sigterm() {
+    let mut server = Server::start(&["--drain", "1h"]);
+    let origin = UdpOrigin::start();
+    let client = Association::open(server.address());
+    client.expect_exchange(&origin, origin.address());
+    let silent = Association::open(server.address());
+    let waiting = send_request(server.address(), &request(BIND, UNSAID));
+    let bnd = waiting.expect_granted();
+    server.signal(Signal::TERM);
+    wait_until_closed(server.address());
+    for association in [&client, &silent] {
+        association.expect_exchange(&origin, origin.address());
+    }
+    let peer = Peer::connect(bnd);
+    assert_eq!(waiting.expect_granted(), peer.local_address());
+    finish(waiting, &peer);
+    drop((client, silent));
+    assert_eq!(server.wait_exit().code(), Some(0));
+    let counters = last_counters(&server);
+    assert_eq!((counters["finished"], counters["drained"]), (3, 0), "{counters:?}");
+}
+
+#[test]
+fn associations_and_waiting_clients_are_reset_when_the_drain_time_is_over() {
+    let mut server = Server::start(&["--drain", "500ms"]);
+    let origin = UdpOrigin::start();
+    let client = Association::open(server.address());
+    let asked_from = client.expect_exchange(&origin, origin.address());
+    let waiting = send_request(server.address(), &request(BIND, UNSAID));
+    let bnd = waiting.expect_granted();
+    let started = Instant::now();
+    server.signal(Signal::TERM);
+    client.control().expect_reset();
+    waiting.expect_reset();
+    assert!(started.elapsed() >= Duration::from_millis(500), "too early");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    assert!(TcpStream::connect(bnd).is_err());
+    for relay in [client.relay(), asked_from] {
+        assert!(is_refused(relay.ip(), relay));
+    }
+    assert_eq!(last_counters(&server)["drained"], 2);
+}
+
+#[test]
+fn a_second_signal_ends_associations_and_waiting_clients_at_once() {
+    let mut server = Server::start(&["--drain", "1h"]);
+    let client = Association::open(server.address());
+    let waiting = send_request(server.address(), &request(BIND, UNSAID));
+    waiting.expect_granted();
+    server.signal(Signal::TERM);
+    wait_until_closed(server.address());
+    server.signal(Signal::TERM);
+    server.wait_exit();
+    client.control().expect_reset();
+    waiting.expect_reset();
 }
 
 #[test]
