@@ -15,30 +15,27 @@ pub mod reassembly;
 mod client;
 mod down;
 mod naming;
+mod sockets;
 mod up;
 
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Instant;
 
-use self::client::Client;
 use self::contacts::{Circle, Contacts, Identity};
 use self::naming::Naming;
 use self::reassembly::{Budget, Reassembly};
+pub(super) use self::sockets::Inside;
+use self::sockets::{Family, Outside, Port};
 use crate::config::{self, Filter, Timeouts};
 use crate::dns::Answer;
 use crate::metrics::{Datagrams, DropReason, Traffic};
-use crate::outcome::{Outcome, Refusal};
-use crate::policy::{Claim, Extra, HeldPort, NoPort};
-use crate::proto::{Host, Target, canonical};
-use crate::relay::{
-    DatagramEndpoint, DatagramSocket, Endpoint, Posted, Readiness, Received, Segmentation,
-};
+use crate::outcome::Outcome;
+use crate::relay::{Endpoint, Posted, Readiness, Received, Segmentation};
 use crate::session::context::Visitor;
 use crate::session::outbox::{Flushed, Outbox};
-use crate::session::{Context, Net, earlier, with_port};
+use crate::session::{Context, Net, earlier};
 use crate::sys::Batch;
-use crate::token::{Role, Token};
+use crate::token::Token;
 
 /// What the associations of a reactor share.
 pub struct Shared {
@@ -80,36 +77,6 @@ pub(super) struct Associated<N: Net> {
     /// Nothing has been counted while there is none.
     tally: Option<Box<Datagrams>>,
     active_at: Instant,
-}
-
-/// The client's side of an association.
-pub(super) struct Inside<D> {
-    client: Client,
-    /// Whether the socket sends to the client by itself.
-    is_connected: bool,
-    port: Port<D>,
-    /// Room for the first outside socket, without which it would be of no use.
-    room: Option<Extra>,
-    _held: HeldPort,
-}
-
-/// A socket at a port of ours.
-struct Port<D> {
-    token: Token,
-    // Given back before the port is free.
-    _claim: Claim,
-    endpoint: DatagramEndpoint<D>,
-}
-
-struct Outside<D> {
-    port: Port<D>,
-    _room: Extra,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
 }
 
 /// What came of a turn of it.
@@ -312,9 +279,9 @@ impl<N: Net> Associated<N> {
         let outside = &mut self.outside[family as usize];
         if outside.is_none() {
             let room = self.inside.room.take().or_else(|| cx.terms.limit.take_extra())?;
-            match Port::open_outside(cx, visitor, family) {
-                Some(port) => *outside = Some(Outside { port, _room: room }.into()),
-                None => self.inside.room = Some(room),
+            match Outside::open(cx, visitor, family, room) {
+                Ok(opened) => *outside = Some(opened.into()),
+                Err(room) => self.inside.room = Some(room),
             }
         }
         outside.as_deref_mut()
@@ -349,137 +316,11 @@ impl<N: Net> Associated<N> {
     }
 }
 
-impl<D: DatagramSocket> Inside<D> {
-    /// Opens a port for a client that found us at `own`, and tells where the client is to send to.
-    pub(super) fn open(
-        cx: &mut Context<impl Net<Datagrams = D>>,
-        visitor: Visitor,
-        own: SocketAddr,
-        hint: &Target,
-    ) -> Result<(Inside<D>, SocketAddr), Refusal> {
-        let client = visitor.client;
-        let held = cx.terms.clients.hold_port(client).map_err(|_| Refusal::Denied)?;
-        let room = cx.terms.limit.take_extra().ok_or(Refusal::General)?;
-        let (port, number) = Port::open_inside(cx, visitor, own).map_err(|error| {
-            cx.terms.udp_ports.tell(&error, "datagrams", cx.now);
-            Refusal::General
-        })?;
-        let told = cx.terms.udp.advertise.address_for(client, canonical(own.ip()));
-        let client = Client::new(cx.terms.udp.client_check, client, port_hint(client, hint));
-        let room = Some(room);
-        let mut inside = Inside { client, is_connected: false, port, room, _held: held };
-        inside.let_in_the_client(own);
-        Ok((inside, SocketAddr::new(told, number)))
-    }
-
-    /// A datagram of the client's has come from `source`.
-    fn confirm(&mut self, source: SocketAddr) {
-        if self.client.confirm(source) {
-            self.let_in_the_client(source);
-        }
-    }
-
-    /// The kernel sees to it that others need not be looked at; if it cannot, we do it alone.
-    fn let_in_the_client(&mut self, near: SocketAddr) {
-        let Some(peer) = self.client.peer() else { return };
-        let connected = self.port.endpoint.connect(with_scope(peer, near));
-        self.is_connected = connected.is_ok() && self.client.is_pinned();
-    }
-
-    /// Where answers go: the client, and whether the socket does not know it.
-    fn address(&self) -> Option<(SocketAddr, Option<SocketAddr>)> {
-        let client = self.client.address()?;
-        Some((client, Some(client).filter(|_| !self.is_connected)))
-    }
-}
-
-impl<D: DatagramSocket> Port<D> {
-    /// How often the kernel is asked for a port: it may choose one that is ours at another address.
-    const PORT_CHOICES: usize = 4;
-
-    /// The client's side is at the address that the client found us at, never at all of ours.
-    fn open_inside(
-        cx: &mut Context<impl Net<Datagrams = D>>,
-        visitor: Visitor,
-        own: SocketAddr,
-    ) -> Result<(Port<D>, u16), NoPort> {
-        let token = cx.token(Role::UdpClient, visitor.slot);
-        let net = &mut cx.net;
-        let (socket, claim) = cx
-            .terms
-            .udp_ports
-            .take(own.ip(), |port| net.bind_datagrams(with_port(own, port), token))?;
-        let number = claim.port();
-        Ok((Port { token, _claim: claim, endpoint: DatagramEndpoint::new(socket) }, number))
-    }
-
-    /// Targets are sent to from wherever the way to each of them begins.
-    fn open_outside(
-        cx: &mut Context<impl Net<Datagrams = D>>,
-        visitor: Visitor,
-        family: Family,
-    ) -> Option<Port<D>> {
-        let (token, ip) = (cx.token(family.role(), visitor.slot), family.unspecified());
-        for _ in 0..Self::PORT_CHOICES {
-            match cx.net.bind_datagrams((ip, 0).into(), token) {
-                Ok((socket, port)) => {
-                    if let Some(claim) = cx.terms.udp_ports.claim(ip, port) {
-                        let endpoint = DatagramEndpoint::new(socket);
-                        return Some(Port { token, _claim: claim, endpoint });
-                    }
-                }
-                Err(error) => {
-                    log::debug!("no socket for datagrams: {error}");
-                    return None;
-                }
-            }
-        }
-        None
-    }
-}
-
-impl Family {
-    fn of(address: SocketAddr) -> Family {
-        if address.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-
-    fn unspecified(self) -> IpAddr {
-        match self {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        }
-    }
-
-    fn role(self) -> Role {
-        match self {
-            Family::V4 => Role::UdpV4,
-            Family::V6 => Role::UdpV6,
-        }
-    }
-}
-
 /// What makes a source one that was sent to.
 fn identity(filter: Filter) -> Option<Identity> {
     match filter {
         Filter::Address => Some(Identity::Address),
         Filter::AddressPort => Some(Identity::AddressPort),
         Filter::EndpointIndependent => None,
-    }
-}
-
-/// The port that a client says it will send from. Clients write all kinds of things there; it counts
-/// if the address is the one that we see.
-fn port_hint(client: IpAddr, hint: &Target) -> Option<u16> {
-    let is_its_own = hint.host == Host::from(client);
-    Some(hint.port).filter(|&port| is_its_own && port != 0)
-}
-
-/// A link-local address says nothing without the link that it is on.
-fn with_scope(address: SocketAddr, near: SocketAddr) -> SocketAddr {
-    match (address, near) {
-        (SocketAddr::V6(it), SocketAddr::V6(near)) if it.scope_id() == 0 => {
-            SocketAddrV6::new(*it.ip(), it.port(), 0, near.scope_id()).into()
-        }
-        _ => address,
     }
 }
