@@ -94,7 +94,7 @@ impl AddAssign for Traffic {
 /// Why a datagram went no further. RFC 1928 section 7 has it dropped without a word to anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// It came to a client's relay port from somebody else.
+    /// It came to a client's relay port from somebody else, before the kernel knew whom to keep out.
     Stranger,
     /// It has no header that could be read.
     Malformed,

@@ -1,11 +1,11 @@
-//! How often a reactor allocates: never for a message, and hardly ever for a session.
+//! How often a reactor allocates: never for a message or a datagram, and hardly ever for a session.
 //!
 //! It runs in this process, below an allocator that counts, so there is this one test: another
 //! would be counted, too.
 
 use std::alloc::System;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ALLOCATIONS_PER_SESSION: usize = 1;
 
 #[test]
-fn a_message_allocates_nothing_and_a_session_next_to_nothing() {
+fn messages_and_datagrams_allocate_nothing_and_a_session_next_to_nothing() {
     let (proxy, mailbox, reactor) = start();
     let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
 
@@ -53,10 +53,15 @@ fn a_message_allocates_nothing_and_a_session_next_to_nothing() {
     let (least, most) = (SESSIONS / 2, SESSIONS * ALLOCATIONS_PER_SESSION + SESSIONS / 100);
     assert!((least..=most).contains(&whole), "{whole} allocations for {SESSIONS} sessions");
 
-    drop((client, target));
+    let mut association = Association::open(proxy);
+    association.exchange(4);
+    let datagrams = allocations(|| (0..500).for_each(|round| association.exchange(1 + round % 8)));
+    assert_eq!(datagrams, 0, "allocations for 4500 datagrams");
+
+    drop((client, target, association));
     mailbox.post(Mail::Stop { until: Instant::now() + PATIENCE });
     let report = reactor.join().unwrap();
-    assert_eq!(report.counters.accepted, 20 + 1 + SESSIONS as u64);
+    assert_eq!(report.counters.accepted, 20 + 1 + SESSIONS as u64 + 1);
 }
 
 fn allocations(act: impl FnOnce()) -> usize {
@@ -107,16 +112,64 @@ fn start() -> (SocketAddr, Arc<Mailbox>, Running) {
 fn session(proxy: SocketAddr, origin: &TcpListener) -> (TcpStream, TcpStream) {
     let mut client = TcpStream::connect(proxy).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.write_all(&[5, 1, 0]).unwrap();
-    let mut reply = [0; 10];
-    client.read_exact(&mut reply[..2]).unwrap();
-    let [high, low] = origin.local_addr().unwrap().port().to_be_bytes();
-    client.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, high, low]).unwrap();
-    client.read_exact(&mut reply).unwrap();
-    assert_eq!(reply[..2], [5, 0]);
+    granted(&mut client, 1, origin.local_addr().unwrap().port());
     let (target, _) = origin.accept().unwrap();
     target.set_read_timeout(Some(PATIENCE)).unwrap();
     (client, target)
+}
+
+/// The port that a request for one of this host is granted.
+fn granted(client: &mut TcpStream, command: u8, port: u16) -> u16 {
+    client.write_all(&[5, 1, 0]).unwrap();
+    let mut reply = [0; 10];
+    client.read_exact(&mut reply[..2]).unwrap();
+    let [high, low] = port.to_be_bytes();
+    client.write_all(&[5, command, 0, 1, 127, 0, 0, 1, high, low]).unwrap();
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..2], [5, 0]);
+    u16::from_be_bytes([reply[8], reply[9]])
+}
+
+/// A client that sends datagrams, and whom it sends them to.
+struct Association {
+    _control: TcpStream,
+    client: UdpSocket,
+    target: UdpSocket,
+    header: [u8; 10],
+}
+
+impl Association {
+    fn open(proxy: SocketAddr) -> Association {
+        let socket = || {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        };
+        let (client, target) = (socket(), socket());
+        let mut control = TcpStream::connect(proxy).unwrap();
+        control.set_read_timeout(Some(PATIENCE)).unwrap();
+        let relay = granted(&mut control, 3, client.local_addr().unwrap().port());
+        client.connect((Ipv4Addr::LOCALHOST, relay)).unwrap();
+        let [high, low] = target.local_addr().unwrap().port().to_be_bytes();
+        let header = [0, 0, 0, 1, 127, 0, 0, 1, high, low];
+        Association { _control: control, client, target, header }
+    }
+
+    /// So many datagrams at once, and as many back.
+    fn exchange(&mut self, count: usize) {
+        let mut buffer = [7; 100];
+        buffer[..self.header.len()].copy_from_slice(&self.header);
+        (0..count).for_each(|_| drop(self.client.send(&buffer).unwrap()));
+        for _ in 0..count {
+            let (len, source) = self.target.recv_from(&mut buffer).unwrap();
+            assert_eq!(len, buffer.len() - self.header.len());
+            self.target.send_to(&buffer[..len], source).unwrap();
+        }
+        for _ in 0..count {
+            assert_eq!(self.client.recv(&mut buffer).unwrap(), buffer.len());
+            assert_eq!(buffer[..self.header.len()], self.header);
+        }
+    }
 }
 
 /// A message each way.
