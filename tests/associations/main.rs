@@ -16,24 +16,22 @@ mod net;
 #[path = "../simulation/random.rs"]
 mod random;
 mod script;
+#[path = "../simulation/seeds.rs"]
+mod seeds;
 #[path = "../simulation/tcp.rs"]
 #[allow(dead_code)]
 mod tcp;
 mod world;
 
 use std::cell::RefCell;
-use std::env;
-use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::Users;
 use ringsocks::config::{
     ClientCheck, Config, Filter, Fragments, ListenCommand, TargetRule, Timeouts,
 };
-use ringsocks::outcome::Outcome;
 use ringsocks::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
 use ringsocks::session::Terms;
 
@@ -42,11 +40,11 @@ use crate::gateway::{DESCRIPTORS_MAX, Gateway};
 use crate::naive::Rules;
 use crate::random::Random;
 use crate::script::Script;
+use crate::seeds::Played;
 use crate::tcp::{OURS, PEER};
 use crate::world::{ADVERTISED, Happening, House, Weather, World};
 
 const SEEDS: u64 = 2000;
-const SEED_VARIABLE: &str = "RINGSOCKS_SIMULATION_SEED";
 /// How sessions of these end, and no others.
 const OUTCOMES: [&str; 9] = [
     "finished",
@@ -60,85 +58,18 @@ const OUTCOMES: [&str; 9] = [
     "empty",
 ];
 
-/// What a seed came to.
-#[derive(Clone, Copy)]
-struct Played {
-    hash: u64,
-    ticks: u64,
-    counts: [u64; Event::ALL.len()],
-    outcomes: [u64; Outcome::COUNT],
-}
-
 #[test]
 fn thousands_of_seeds() {
-    if let Some(seed) = env::var(SEED_VARIABLE).ok().map(|it| it.parse().expect("a number")) {
-        let played = play(seed, true);
-        println!("trace {:016x} of {} ticks", played.hash, played.ticks);
-        return;
+    if let Some(all) = seeds::play_seeds("associations", SEEDS, play) {
+        all.assert_interesting(Event::ALL.iter().map(|it| format!("{it:?}")), |it| {
+            OUTCOMES.contains(&it.to_string().as_str())
+        });
     }
-    let halves = thread::scope(|scope| {
-        let half = |first: u64| {
-            scope.spawn(move || (first..SEEDS).step_by(2).map(attempt).collect::<Vec<_>>())
-        };
-        let halves = [half(0), half(1)];
-        halves.map(|half| half.join().unwrap())
-    });
-    let mut failed = Vec::new();
-    let mut all =
-        Played { hash: 0, ticks: 0, counts: [0; Event::ALL.len()], outcomes: [0; Outcome::COUNT] };
-    for played in halves.into_iter().flatten() {
-        match played {
-            Ok(played) => all.add(&played),
-            Err(seed) => failed.push(seed),
-        }
-    }
-    failed.sort_unstable();
-    assert!(
-        failed.is_empty(),
-        "{} seeds failed; play one: {SEED_VARIABLE}={} cargo test --test associations -- --nocapture\n{failed:?}",
-        failed.len(),
-        failed[0],
-    );
-    all.assert_interesting();
 }
 
 #[test]
 fn the_same_seed_plays_the_same() {
-    for seed in 0..20 {
-        assert_eq!(play(seed, false).hash, play(seed, false).hash, "seed {seed}");
-    }
-    assert_ne!(play(0, false).hash, play(1, false).hash);
-}
-
-fn attempt(seed: u64) -> Result<Played, u64> {
-    panic::catch_unwind(AssertUnwindSafe(|| play(seed, false))).map_err(|_| {
-        eprintln!("^ seed {seed}");
-        seed
-    })
-}
-
-impl Played {
-    fn add(&mut self, other: &Played) {
-        self.ticks += other.ticks;
-        self.counts.iter_mut().zip(other.counts).for_each(|(all, one)| *all += one);
-        self.outcomes.iter_mut().zip(other.outcomes).for_each(|(all, one)| *all += one);
-    }
-
-    /// Everything worth simulating has happened, more than once.
-    fn assert_interesting(&self) {
-        println!("{} ticks", self.ticks);
-        let outcomes = Outcome::ALL.map(|it| (it.to_string(), self.outcomes[it.index()]));
-        let outcomes = outcomes.into_iter().filter(|(name, _)| OUTCOMES.contains(&name.as_str()));
-        let events = Event::ALL.iter().map(|it| (format!("{it:?}"), self.counts[*it as usize]));
-        let mut missing = Vec::new();
-        for (what, count) in events.chain(outcomes) {
-            println!("{count:>9} {what}");
-            if count < 2 {
-                missing.push(what);
-            }
-        }
-        assert!(missing.is_empty(), "it never happens: {missing:?}");
-    }
+    seeds::assert_repeatable(play);
 }
 
 fn play(seed: u64, verbose: bool) -> Played {
@@ -179,7 +110,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     ticks += outlive(&mut gateway, longest);
     gateway.check_empty();
     let world = &*world.borrow();
-    Played { hash: world.hash, ticks, counts: world.counts, outcomes: gateway.outcomes }
+    Played { hash: world.hash, ticks, counts: world.counts.to_vec(), outcomes: gateway.outcomes }
 }
 
 fn throw_terms(random: &mut Random) -> (Terms, House, Rules) {

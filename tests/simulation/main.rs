@@ -13,22 +13,19 @@ mod payload;
 mod peers;
 mod random;
 mod script;
+mod seeds;
 mod shadow;
 mod socket;
 mod tcp;
 mod world;
 
 use std::cell::RefCell;
-use std::env;
-use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::Users;
 use ringsocks::config::{Config, ListenCommand, RelayMode, TargetRule, Timeouts};
-use ringsocks::outcome::Outcome;
 use ringsocks::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
 use ringsocks::session::Terms;
 
@@ -37,96 +34,22 @@ use crate::gateway::{DESCRIPTORS_MAX, Gateway};
 use crate::listening::{ADVERTISED, Harbour};
 use crate::random::Random;
 use crate::script::Script;
+use crate::seeds::Played;
 use crate::tcp::{OURS, PEER};
 use crate::world::{Happening, Limits, World};
 
 const SEEDS: u64 = 3000;
-const SEED_VARIABLE: &str = "RINGSOCKS_SIMULATION_SEED";
-
-/// What a seed came to.
-#[derive(Clone, Copy)]
-struct Played {
-    hash: u64,
-    ticks: u64,
-    counts: [u64; Event::ALL.len()],
-    outcomes: [u64; Outcome::COUNT],
-}
 
 #[test]
 fn thousands_of_seeds() {
-    if let Some(seed) = env::var(SEED_VARIABLE).ok().map(|it| it.parse().expect("a number")) {
-        let played = play(seed, true);
-        println!("trace {:016x} of {} ticks", played.hash, played.ticks);
-        return;
+    if let Some(all) = seeds::play_seeds("simulation", SEEDS, play) {
+        all.assert_interesting(Event::ALL.iter().map(|it| format!("{it:?}")), |_| true);
     }
-    let halves = thread::scope(|scope| {
-        let half = |first: u64| {
-            scope.spawn(move || (first..SEEDS).step_by(2).map(attempt).collect::<Vec<_>>())
-        };
-        let halves = [half(0), half(1)];
-        halves.map(|half| half.join().unwrap())
-    });
-    let mut failed = Vec::new();
-    let mut all =
-        Played { hash: 0, ticks: 0, counts: [0; Event::ALL.len()], outcomes: [0; Outcome::COUNT] };
-    for played in halves.into_iter().flatten() {
-        match played {
-            Ok(played) => all.add(&played),
-            Err(seed) => failed.push(seed),
-        }
-    }
-    failed.sort_unstable();
-    assert!(
-        failed.is_empty(),
-        "{} seeds failed; play one: {SEED_VARIABLE}={} cargo test --test simulation -- --nocapture\n{failed:?}",
-        failed.len(),
-        failed[0],
-    );
-    all.assert_interesting();
 }
 
 #[test]
 fn the_same_seed_plays_the_same() {
-    for seed in 0..20 {
-        assert_eq!(play(seed, false).hash, play(seed, false).hash, "seed {seed}");
-    }
-    assert_ne!(play(0, false).hash, play(1, false).hash);
-}
-
-fn attempt(seed: u64) -> Result<Played, u64> {
-    panic::catch_unwind(AssertUnwindSafe(|| play(seed, false))).map_err(|_| {
-        eprintln!("^ seed {seed}");
-        seed
-    })
-}
-
-impl Played {
-    fn add(&mut self, other: &Played) {
-        self.ticks += other.ticks;
-        self.counts.iter_mut().zip(other.counts).for_each(|(all, one)| *all += one);
-        self.outcomes.iter_mut().zip(other.outcomes).for_each(|(all, one)| *all += one);
-    }
-
-    /// Everything worth simulating has happened, more than once.
-    fn assert_interesting(&self) {
-        println!("{} ticks", self.ticks);
-        let mut missing = Vec::new();
-        for event in Event::ALL {
-            let count = self.counts[event as usize];
-            println!("{count:>9} {event:?}");
-            if count < 2 {
-                missing.push(format!("{event:?}"));
-            }
-        }
-        for outcome in Outcome::ALL {
-            let count = self.outcomes[outcome.index()];
-            println!("{count:>9} {outcome}");
-            if count < 2 {
-                missing.push(outcome.to_string());
-            }
-        }
-        assert!(missing.is_empty(), "it never happens: {missing:?}");
-    }
+    seeds::assert_repeatable(play);
 }
 
 fn play(seed: u64, verbose: bool) -> Played {
@@ -174,7 +97,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     for life in 0..world.lives.len() {
         world.check_finals(life);
     }
-    Played { hash: world.hash, ticks, counts: world.counts, outcomes: gateway.outcomes }
+    Played { hash: world.hash, ticks, counts: world.counts.to_vec(), outcomes: gateway.outcomes }
 }
 
 fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits, Harbour) {
