@@ -159,7 +159,9 @@ impl Association {
     fn exchange(&mut self, count: usize) {
         let mut buffer = [7; 100];
         buffer[..self.header.len()].copy_from_slice(&self.header);
-        (0..count).for_each(|_| drop(self.client.send(&buffer).unwrap()));
+        for _ in 0..count {
+            self.client.send(&buffer).unwrap();
+        }
         for _ in 0..count {
             let (len, source) = self.target.recv_from(&mut buffer).unwrap();
             assert_eq!(len, buffer.len() - self.header.len());
