@@ -1,10 +1,5 @@
 mod answering;
 mod sending;
-/// A name as all that is known of it is kept under.
-fn key(name: &Name) -> String {
-    name.as_str().trim_end_matches('.').to_ascii_lowercase()
-}
-
 #[cfg(test)]
 mod tests;
 
@@ -162,11 +157,15 @@ impl Resolver {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Asked {
-        if let Some(answer) = self.known(name, now) {
-            return Asked::Known(answer);
-        }
         self.counters.asked += 1;
         let name = key(name);
+        let found = match self.find(&name, now) {
+            Ok(answer) => {
+                self.counters.hits += 1;
+                return Asked::Known(answer);
+            }
+            Err(found) => found,
+        };
         let latest = now + Self::DEADLINE_MAX;
         let deadline = deadline.map_or(latest, |at| at.min(latest));
         if let Some(&index) = self.open.get(name.as_str()) {
@@ -176,8 +175,7 @@ impl Resolver {
         if self.lookups.len() >= Self::LOOKUPS_MAX {
             return Asked::Full;
         }
-        let known = self.cache.find(&name, now);
-        let index = self.begin(name.into(), known, self.preferred(), now);
+        let index = self.begin(name.into(), found, self.preferred(), now);
         let asked = self.join(index, waiter, deadline);
         self.advance(index, now);
         asked
@@ -185,18 +183,25 @@ impl Resolver {
 
     /// What is known of a name without asking anybody.
     pub fn known(&mut self, name: &Name, now: Instant) -> Option<Answer> {
-        let name = key(name);
-        let answer = match self.sources.hosts(&name) {
-            Some(addresses) => Answer::Addresses { addresses, more: false },
-            None if self.open.contains_key(name.as_str()) => return None,
-            None => match self.cache.find(&name, now) {
-                [Some(v4), Some(v6)] => merge(self.preferred(), [v4, v6]),
-                _ => return None,
-            },
-        };
+        let answer = self.find(&key(name), now).ok()?;
         self.counters.asked += 1;
         self.counters.hits += 1;
         Some(answer)
+    }
+
+    /// All that is known of a name; or if it is not all, what there is of either family. Of a name
+    /// that is being asked for its lookup knows.
+    fn find(&mut self, name: &str, now: Instant) -> Result<Answer, [Option<Findings>; 2]> {
+        if let Some(addresses) = self.sources.hosts(name) {
+            return Ok(Answer::Addresses { addresses, more: false });
+        }
+        if self.open.contains_key(name) {
+            return Err([None, None]);
+        }
+        match self.cache.find(name, now) {
+            [Some(v4), Some(v6)] => Ok(merge(self.preferred(), [v4, v6])),
+            found => Err(found),
+        }
     }
 
     fn preferred(&self) -> Family {
@@ -390,4 +395,9 @@ impl Resolver {
     fn query(&mut self, index: usize, family: Family) -> Option<&mut Query> {
         self.lookups.get_mut(index)?.query(family)
     }
+}
+
+/// A name as all that is known of it is kept under.
+fn key(name: &Name) -> String {
+    name.as_str().trim_end_matches('.').to_ascii_lowercase()
 }
