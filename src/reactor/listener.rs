@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use socket2::{Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::reactor::net::keepalive;
+use crate::reactor::net::{keepalive, open_for_binding};
 use crate::sys;
 use crate::token::Token;
 
@@ -164,12 +164,8 @@ fn turn_away_new_clients(socket: &Socket) -> io::Result<()> {
 
 /// A socket to listen with. Accepted sockets inherit its options.
 fn open(address: SocketAddr) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    let socket = open_for_binding(address, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     Ok(socket)

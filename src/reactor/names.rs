@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 
 use crate::dns::{Action, Answer, Asked, ChannelId, Resolver, Sources, Transport};
 use crate::metrics::NameCounters;
 use crate::outcome::is_exhaustion;
 use crate::proto::Name;
+use crate::reactor::net;
 use crate::relay::Readiness;
 use crate::sys;
 use crate::token::{Role, Token};
@@ -236,8 +237,7 @@ impl WireSocket {
             Transport::Udp => (Type::DGRAM, Protocol::UDP),
             Transport::Tcp => (Type::STREAM, Protocol::TCP),
         };
-        let kind = kind.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(server), kind, Some(protocol))?;
+        let socket = net::open(server, kind, protocol)?;
         match socket.connect(&server.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}

@@ -49,11 +49,7 @@ impl Net for Outside {
     type Datagrams = UdpSocket;
 
     fn connect(&mut self, target: SocketAddr, token: Token) -> io::Result<TcpStream> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(target),
-            Type::STREAM.nonblocking().cloexec(),
-            Some(Protocol::TCP),
-        )?;
+        let socket = open(target, Type::STREAM, Protocol::TCP)?;
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&target.into()) {
             Ok(()) => {}
@@ -76,7 +72,7 @@ impl Net for Outside {
     }
 
     fn listen(&mut self, address: SocketAddr, token: Token) -> io::Result<(TcpListener, u16)> {
-        let socket = open(address, Type::STREAM, Protocol::TCP)?;
+        let socket = open_for_binding(address, Type::STREAM, Protocol::TCP)?;
         socket.set_reuse_address(true)?;
         // Inherited by who is accepted.
         socket.set_tcp_nodelay(true)?;
@@ -101,7 +97,7 @@ impl Net for Outside {
         address: SocketAddr,
         token: Token,
     ) -> io::Result<(UdpSocket, u16)> {
-        let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+        let socket = open_for_binding(address, Type::DGRAM, Protocol::UDP)?;
         socket.bind(&address.into())?;
         sys::prepare_datagram_socket(socket.as_fd(), DATAGRAM_BUFFER);
         let port = local_addr(&socket)?.port();
@@ -220,10 +216,23 @@ impl DatagramSocket for UdpSocket {
     }
 }
 
-/// A socket of the family of `address`, for that alone.
-fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
+/// A socket of the family of `address`, not yet bound or connected to anything.
+pub(super) fn open(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+) -> io::Result<socket2::Socket> {
     let kind = kind.nonblocking().cloexec();
-    let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))
+}
+
+/// One that is to be bound to `address`: at an IPv6 address it takes IPv6 only.
+pub(super) fn open_for_binding(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+) -> io::Result<socket2::Socket> {
+    let socket = open(address, kind, protocol)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
