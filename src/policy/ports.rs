@@ -95,15 +95,16 @@ impl Ports {
 
     /// Makes a port ours that a socket has already; `None`: it is, at another address.
     pub fn claim(self: &Arc<Ports>, ip: IpAddr, port: u16) -> Option<Claim> {
-        let (word, bit) = self.place(ip, port);
+        let is_v6 = is_v6(ip);
+        let (word, bit) = self.place(is_v6, port);
         let before = word.fetch_or(bit, Ordering::AcqRel);
-        let claim = || Claim { ports: Arc::clone(self), is_v6: is_v6(ip), port };
+        let claim = || Claim { ports: Arc::clone(self), is_v6, port };
         (before & bit == 0).then(claim)
     }
 
     /// Whether it is a port of ours, if `ip` is an address of this host.
     pub fn is_claimed(&self, ip: IpAddr, port: u16) -> bool {
-        let (word, bit) = self.place(ip, port);
+        let (word, bit) = self.place(is_v6(ip), port);
         word.load(Ordering::Acquire) & bit != 0
     }
 
@@ -121,8 +122,8 @@ impl Ports {
             .map(move |n| first + ((u64::from(start) + u64::from(n)) % u64::from(count)) as u16)
     }
 
-    fn place(&self, ip: IpAddr, port: u16) -> (&AtomicU64, u64) {
-        let words = &self.ours[usize::from(is_v6(ip))];
+    fn place(&self, is_v6: bool, port: u16) -> (&AtomicU64, u64) {
+        let words = &self.ours[usize::from(is_v6)];
         (&words[usize::from(port) / 64], 1 << (port % 64))
     }
 }
@@ -136,9 +137,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let words = &self.ports.ours[usize::from(self.is_v6)];
-        let bit = 1 << (self.port % 64);
-        words[usize::from(self.port) / 64].fetch_and(!bit, Ordering::AcqRel);
+        let (word, bit) = self.ports.place(self.is_v6, self.port);
+        word.fetch_and(!bit, Ordering::AcqRel);
     }
 }
 

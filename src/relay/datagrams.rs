@@ -250,7 +250,7 @@ impl<D: DatagramSocket> DatagramEndpoint<D> {
             libc::EIO => segmentation.0 = false,
             // They do not fit the way, or this kernel or socket does not know of segments.
             libc::EINVAL | libc::EMSGSIZE | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
-                self.segment_max = run[0].len() as u16 - 1;
+                self.segment_max = run[0].wire_len() as u16 - 1;
             }
             _ => return false,
         }
@@ -260,8 +260,7 @@ impl<D: DatagramSocket> DatagramEndpoint<D> {
 
 impl Parcel<'_> {
     /// How long its datagram is.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
+    pub fn wire_len(&self) -> usize {
         self.header.map_or(0, |header| header.as_slice().len()) + self.data.len()
     }
 }
@@ -303,13 +302,13 @@ fn runs<'p, 'd>(
 /// How many of the first parcels make one run.
 fn run_len(parcels: &[Parcel<'_>], segment_max: usize) -> usize {
     let (first, others) = parcels.split_first().expect("there is one");
-    let segment = first.len();
+    let segment = first.wire_len();
     if segment == 0 || segment > segment_max {
         return 1;
     }
     let (mut count, mut bytes) = (1, segment);
     for parcel in others {
-        let len = parcel.len();
+        let len = parcel.wire_len();
         let fits = (1..=segment).contains(&len) && bytes + len <= RUN_BYTES_MAX;
         if count == SEGMENTS_MAX || !fits || parcel.to != first.to {
             break;
@@ -323,7 +322,7 @@ fn run_len(parcels: &[Parcel<'_>], segment_max: usize) -> usize {
 }
 
 fn segment_of(run: &[Parcel<'_>]) -> Option<NonZeroU16> {
-    u16::try_from(run[0].len()).ok().and_then(NonZeroU16::new)
+    u16::try_from(run[0].wire_len()).ok().and_then(NonZeroU16::new)
 }
 
 fn parcels_in(runs: &[&[Parcel<'_>]]) -> u64 {

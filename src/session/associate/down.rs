@@ -34,7 +34,7 @@ impl<N: Net> Associated<N> {
                     let header = Some(Header::new(message.source));
                     for data in message.datagrams() {
                         let parcel = Parcel { to, header, data };
-                        if parcel.len() > carried_max {
+                        if parcel.wire_len() > carried_max {
                             self.count_drop(cx, DropReason::TooLarge, 1);
                             continue;
                         }
