@@ -109,8 +109,10 @@ pub enum Outcome {
     Noise,
     /// The client offered no method we accept.
     NoMethod,
-    /// Unknown user or wrong password.
+    /// Unknown user, wrong password, or no security context.
     BadLogin,
+    /// What the client sent is not under its seal: changed, repeated, missing, or not sealed at all.
+    BadToken,
     /// The client hung up before it had its reply.
     ClientGone,
     /// The client did not finish its request in time.
@@ -131,7 +133,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many outcomes there are: the length of a table indexed by [`index`](Self::index).
-    pub const COUNT: usize = 12 + Refusal::ALL.len();
+    pub const COUNT: usize = 13 + Refusal::ALL.len();
 
     /// Every outcome there is; `ALL[i].index() == i`.
     pub const ALL: [Outcome; Outcome::COUNT] = {
@@ -142,6 +144,7 @@ impl Outcome {
             Outcome::Noise,
             Outcome::NoMethod,
             Outcome::BadLogin,
+            Outcome::BadToken,
             Outcome::ClientGone,
             Outcome::HandshakeTimeout,
             Outcome::ClientReset,
@@ -171,14 +174,15 @@ impl Outcome {
             Outcome::Noise => 2,
             Outcome::NoMethod => 3,
             Outcome::BadLogin => 4,
-            Outcome::ClientGone => 5,
-            Outcome::HandshakeTimeout => 6,
-            Outcome::ClientReset => 7,
-            Outcome::TargetReset => 8,
-            Outcome::IdleTimeout => 9,
-            Outcome::HalfClosedTimeout => 10,
-            Outcome::Drained => 11,
-            Outcome::Refused(refusal) => 11 + refusal.rep() as usize,
+            Outcome::BadToken => 5,
+            Outcome::ClientGone => 6,
+            Outcome::HandshakeTimeout => 7,
+            Outcome::ClientReset => 8,
+            Outcome::TargetReset => 9,
+            Outcome::IdleTimeout => 10,
+            Outcome::HalfClosedTimeout => 11,
+            Outcome::Drained => 12,
+            Outcome::Refused(refusal) => 12 + refusal.rep() as usize,
         }
     }
 
@@ -195,6 +199,7 @@ impl Outcome {
             Outcome::Noise
             | Outcome::NoMethod
             | Outcome::BadLogin
+            | Outcome::BadToken
             | Outcome::ClientGone
             | Outcome::HandshakeTimeout
             | Outcome::ClientReset => Fault::Client,
@@ -243,6 +248,7 @@ impl fmt::Display for Outcome {
             Outcome::Noise => "noise",
             Outcome::NoMethod => "no_method",
             Outcome::BadLogin => "bad_login",
+            Outcome::BadToken => "bad_token",
             Outcome::ClientGone => "client_gone",
             Outcome::HandshakeTimeout => "handshake_timeout",
             Outcome::ClientReset => "client_reset",
@@ -297,6 +303,7 @@ mod tests {
                 "noise client",
                 "no_method client",
                 "bad_login client",
+                "bad_token client",
                 "client_gone client",
                 "handshake_timeout client",
                 "client_reset client",

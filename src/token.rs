@@ -36,9 +36,11 @@ pub enum Role {
     UdpV4,
     /// An association's socket for targets of IPv6.
     UdpV6,
+    /// A session's question whether its client is who it says.
+    Verdict,
 }
 
-const ROLES: [Role; 11] = [
+const ROLES: [Role; 12] = [
     Role::Mailbox,
     Role::Listener,
     Role::Client,
@@ -50,6 +52,7 @@ const ROLES: [Role; 11] = [
     Role::UdpClient,
     Role::UdpV4,
     Role::UdpV6,
+    Role::Verdict,
 ];
 
 impl Token {

@@ -5,6 +5,7 @@
 //! shows them; what a whole message asks for (its name, its port) is judged once it is whole.
 
 pub mod address;
+pub mod gssapi;
 mod reader;
 pub mod socks4;
 pub mod socks5;

@@ -35,6 +35,8 @@ const ATYP_IPV6: u8 = 4;
 pub enum Method {
     /// Not at all.
     None = 0,
+    /// By a security context (RFC 1961).
+    Gssapi = 1,
     /// By name and password (RFC 1929).
     Password = 2,
 }
@@ -249,7 +251,7 @@ mod tests {
         all.extend(0..=254);
         let (all, consumed) = parse_greeting(&all).unwrap().unwrap();
         assert_eq!(consumed, GREETING_MAX);
-        assert!(all.offers(Method::None) && all.offers(Method::Password));
+        assert!([Method::None, Method::Gssapi, Method::Password].iter().all(|&it| all.offers(it)));
 
         let (private, _) = parse_greeting(&[5, 2, 0x80, 0x81]).unwrap().unwrap();
         assert!(!private.offers(Method::None) && !private.offers(Method::Password));
@@ -386,7 +388,7 @@ mod tests {
             }
             message.extend(rest);
             prop_assert_eq!(parse_greeting(&message), Ok(Some((methods, len))));
-            for method in [Method::None, Method::Password] {
+            for method in [Method::None, Method::Gssapi, Method::Password] {
                 prop_assert_eq!(methods.offers(method), offered.contains(&(method as u8)));
             }
         }
