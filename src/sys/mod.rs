@@ -5,10 +5,11 @@
 #![allow(unsafe_code)]
 
 use std::env;
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::ptr;
 
 /// Calls a libc function that reports failure by -1 and `errno`.
@@ -21,13 +22,19 @@ macro_rules! syscall {
     }};
 }
 
+mod command_line;
 mod datagrams;
+pub mod gssapi;
 mod interfaces;
+mod library;
+pub mod pam;
 mod pipe;
 mod routes;
 
+pub use command_line::{hide_in_arguments, hide_in_environment};
 pub use datagrams::{Batch, Message, Outgoing, prepare_datagram_socket, send_datagrams};
 pub use interfaces::{interface_index, local_addresses};
+pub use library::LoadError;
 pub use pipe::Pipe;
 pub use routes::local_networks;
 
@@ -55,6 +62,14 @@ pub fn run_on(cpus: &[usize]) -> io::Result<()> {
     syscall!(sched_setaffinity(0, mem::size_of_val(&set), &set)).map(drop)
 }
 
+/// Has the calling thread give way to those of normal priority: it gets about a tenth of a CPU that
+/// one of them has use for (`setpriority(2)`, which is of one thread on Linux).
+pub fn lower_priority() -> io::Result<()> {
+    const NICE: libc::c_int = 10;
+    const THIS_THREAD: libc::id_t = 0;
+    syscall!(setpriority(libc::PRIO_PROCESS, THIS_THREAD, NICE)).map(drop)
+}
+
 /// Makes `getaddrinfo(3)` take names as they are, without a search list, and give up in seconds
 /// (resolv.conf(5)), unless the environment says how. Does nothing once there is a second thread.
 pub fn configure_system_resolver() {
@@ -80,6 +95,13 @@ pub fn fill_random(bytes: &mut [u8]) {
             Err(error) => panic!("no random numbers: {error}"),
         }
     }
+}
+
+/// A file in memory that has no name to others (`memfd_create(2)`).
+pub fn memory_file(name: &CStr) -> io::Result<fs::File> {
+    let descriptor = syscall!(memfd_create(name.as_ptr(), libc::MFD_CLOEXEC))?;
+    // SAFETY: the descriptor has just been made, and nobody else has it.
+    Ok(unsafe { fs::File::from_raw_fd(descriptor) })
 }
 
 /// Raises the limit of open descriptors to its hard maximum and returns it.
