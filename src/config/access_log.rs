@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::Problem;
 use super::schema;
+use super::show::show_text;
 use super::value;
 
 /// Where every session leaves its line when it ends.
@@ -45,7 +46,7 @@ impl fmt::Display for AccessLog {
         match self {
             AccessLog::Off => f.write_str("\"off\""),
             AccessLog::Stdout => f.write_str("\"stdout\""),
-            AccessLog::File(path) => f.write_str(&value::show_text(&path.to_string_lossy())),
+            AccessLog::File(path) => f.write_str(&show_text(&path.to_string_lossy())),
         }
     }
 }

@@ -55,7 +55,9 @@ pub(super) fn words<T: Choice>() -> String {
 mod tests {
     use std::fmt::Debug;
 
-    use super::super::{ClientCheck, Filter, Fragments, ListenCommand, Polling, RelayMode};
+    use super::super::{
+        AuthMethod, ClientCheck, Filter, Fragments, ListenCommand, Polling, Protection, RelayMode,
+    };
     use super::*;
 
     fn assert_reads_back<T: Choice + Debug + PartialEq>(number: usize) {
@@ -78,6 +80,8 @@ mod tests {
         assert_reads_back::<ClientCheck>(3);
         assert_reads_back::<Filter>(3);
         assert_reads_back::<Fragments>(2);
+        assert_reads_back::<AuthMethod>(3);
+        assert_reads_back::<Protection>(2);
     }
 
     #[test]

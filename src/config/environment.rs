@@ -5,22 +5,27 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::error::{Error, Problem};
+use super::error::{Error, Origin, Problem};
 use super::flags::{parse_login, parse_text};
+use super::keys::KEYS;
 use super::listen::{self, Listen};
-use super::schema::{self, Form, KEYS, Key, Layer};
-use super::secret::Secret;
-use super::value::{self, Value};
+use super::login;
+use super::schema::{self, Form, Key, Layer};
+use super::secret::Password;
+use super::value::Value;
 
 pub(super) const PREFIX: &str = "RINGSOCKS_";
 pub(super) const CONFIG: &str = "RINGSOCKS_CONFIG";
-const USER: &str = "RINGSOCKS_USER";
+pub(super) const USER: &str = "RINGSOCKS_USER";
 const USERS_PREFIX: &str = "RINGSOCKS_USERS_";
+const GROUPS_PREFIX: &str = "RINGSOCKS_GROUPS_";
 const LISTEN_CLIENTS: &str = "RINGSOCKS_LISTEN_CLIENTS";
 const LISTEN_TARGETS: &str = "RINGSOCKS_LISTEN_TARGETS";
 const LISTEN_COMMANDS: &str = "RINGSOCKS_LISTEN_COMMANDS";
+const LISTEN_AUTH: &str = "RINGSOCKS_LISTEN_AUTH";
 /// The names of no key.
-const OTHERS: [&str; 5] = [CONFIG, USER, LISTEN_CLIENTS, LISTEN_TARGETS, LISTEN_COMMANDS];
+const OTHERS: [&str; 6] =
+    [CONFIG, USER, LISTEN_CLIENTS, LISTEN_TARGETS, LISTEN_COMMANDS, LISTEN_AUTH];
 
 /// The variables that are ours, by name.
 pub(super) struct Environment(BTreeMap<String, OsString>);
@@ -50,18 +55,27 @@ impl Environment {
 
     /// Reads all variables over what `layer` says.
     pub(super) fn read(&self, layer: &mut Layer) -> Result<(), Error> {
-        let mut users = BTreeMap::new();
+        let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in &self.0 {
             let key = KEYS.iter().find(|key| key.variable() == *name);
-            match key.map(|key| &key.form) {
-                Some(Form::Value { set, .. }) => {
+            let origin = || Origin::new(place(name)).showing_value(value);
+            match key.map(|key| (key, &key.form)) {
+                Some((key, Form::Value { set, .. })) => {
                     read_value(name, value, |word| set(layer, word))?;
+                    layer.origins.insert(key.path, origin());
                 }
-                Some(Form::Listen) => layer.listen = Some(read_listeners(name, value)?),
-                Some(Form::Users) | None if name.starts_with(USERS_PREFIX) || name == USER => {
+                Some((_, Form::Listen)) => layer.listen = Some(read_listeners(name, value)?),
+                Some((_, Form::Users)) | None if name.starts_with(USERS_PREFIX) || name == USER => {
                     let (user, password) =
                         read_user(name, value).map_err(|problem| at(name, problem))?;
+                    layer.origins.insert(format!("users.{user}"), Origin::new(place(name)));
                     schema::add_user(&mut users, user, password)
+                        .map_err(|problem| at(name, problem))?;
+                }
+                None if name.starts_with(GROUPS_PREFIX) => {
+                    let group = &name[GROUPS_PREFIX.len()..];
+                    let members = read_value(name, value, |word| word.to_members())?;
+                    schema::add_group(&mut groups, group, members)
                         .map_err(|problem| at(name, problem))?;
                 }
                 _ if name == CONFIG => {}
@@ -75,8 +89,15 @@ impl Environment {
                 _ if name == LISTEN_COMMANDS => {
                     layer.commands = Some(read_value(name, value, |word| word.to_commands())?);
                 }
+                _ if name == LISTEN_AUTH => {
+                    layer.auth = Some(read_value(name, value, |word| word.to_auth())?);
+                    layer.origins.insert(schema::LISTEN_AUTH, origin());
+                }
                 _ => return Err(unknown(name)),
             }
+        }
+        if !groups.is_empty() {
+            layer.groups = Some(groups);
         }
         if !users.is_empty() {
             layer.users = Some(users);
@@ -86,7 +107,11 @@ impl Environment {
 }
 
 fn at(name: &str, problem: Problem) -> Error {
-    Error::at(format!("environment variable {name}"), problem)
+    Error::at(place(name), problem)
+}
+
+fn place(name: &str) -> String {
+    format!("environment variable {name}")
 }
 
 fn read_listeners(name: &str, value: &OsStr) -> Result<Vec<Listen>, Error> {
@@ -112,9 +137,9 @@ fn read_value<T>(
 }
 
 /// Either one login in `RINGSOCKS_USER`, or the password of the user the variable's name ends with.
-fn read_user<'v>(name: &'v str, value: &'v OsStr) -> Result<(&'v str, Secret), Problem> {
+fn read_user<'v>(name: &'v str, value: &'v OsStr) -> Result<(&'v str, Password), Problem> {
     match name.strip_prefix(USERS_PREFIX) {
-        Some(user) => Ok((user, value::parse_password(value.as_bytes())?)),
+        Some(user) => Ok((user, login::parse_password(value.as_bytes())?)),
         None => parse_login(value),
     }
 }
@@ -138,6 +163,7 @@ fn unknown(name: &str) -> Error {
         known.iter().filter_map(|name| name.strip_prefix(PREFIX)),
     ) {
         Some("USERS") => format!("did you mean `{users}`?"),
+        Some("GROUPS") => format!("did you mean `{GROUPS_PREFIX}NAME=USER,USER`?"),
         Some(near) => format!("did you mean `{PREFIX}{near}`?"),
         None => schema::list(known.iter().map(String::as_str)),
     };

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, said the way a good compiler says it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::ops::Range;
@@ -8,10 +9,75 @@ use std::ops::Range;
 /// without a final newline; it never holds a password.
 #[derive(Debug)]
 pub struct Error {
-    /// What the message is about: `FILE:LINE:COL`, a variable, a flag; empty if it is everything.
-    place: String,
+    origin: Origin,
     problem: Problem,
+}
+
+/// Where something was said.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    /// `FILE:LINE:COL`, a variable, a flag; empty if it is everything.
+    place: String,
     excerpt: Option<Box<Excerpt>>,
+}
+
+impl Origin {
+    pub(super) fn new(place: impl fmt::Display) -> Origin {
+        Origin { place: printable(&place.to_string()), excerpt: None }
+    }
+
+    /// Shows the value there, unless it may be secret.
+    pub(super) fn showing_value(mut self, value: &OsStr) -> Origin {
+        let text = value.to_string_lossy();
+        if !may_be_secret(&text) {
+            let text = printable(&text);
+            self.excerpt = Some(Box::new(Excerpt { number: String::new(), text, marked: 0..0 }));
+        }
+        self
+    }
+
+    /// Shows line `number` of a file with the characters `marked` underlined.
+    pub(super) fn showing_line(
+        mut self,
+        number: usize,
+        line: &str,
+        marked: Range<usize>,
+    ) -> Origin {
+        let text = printable(line.trim_end());
+        self.excerpt = Some(Box::new(Excerpt { number: number.to_string(), text, marked }));
+        self
+    }
+}
+
+/// Where keys were said, by their paths. `Debug` does not tell: it is no part of what was said.
+#[derive(Clone, Default)]
+pub(super) struct Origins(BTreeMap<String, Origin>);
+
+impl Origins {
+    pub(super) fn insert(&mut self, path: impl Into<String>, origin: Origin) {
+        self.0.insert(path.into(), origin);
+    }
+
+    /// An error about the first of these keys that was said.
+    pub(super) fn error(&self, paths: &[&str], problem: Problem) -> Error {
+        let origin = paths.iter().find_map(|path| self.0.get(*path));
+        Error::about(origin.cloned().unwrap_or_default(), problem)
+    }
+
+    pub(super) fn place(&self, path: &str) -> Option<&str> {
+        self.0.get(path).map(|origin| origin.place.as_str())
+    }
+}
+
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// Whether a text may have a password in it, or the hash of one.
+pub(super) fn may_be_secret(text: &str) -> bool {
+    text.contains("plain:") || text.contains('$')
 }
 
 impl Error {
@@ -19,28 +85,26 @@ impl Error {
     pub const EXIT_STATUS: u8 = 78;
 
     pub(super) fn new(problem: Problem) -> Error {
-        Error { place: String::new(), problem, excerpt: None }
+        Error { origin: Origin::default(), problem }
     }
 
     pub(super) fn at(place: impl fmt::Display, problem: Problem) -> Error {
-        Error { place: printable(&place.to_string()), problem, excerpt: None }
+        Error { origin: Origin::new(place), problem }
+    }
+
+    /// An error about what was said there.
+    pub(super) fn about(origin: Origin, problem: Problem) -> Error {
+        Error { origin, problem }
     }
 
     /// Shows the value itself, or the word of it that is wrong, for places that are not in a file.
     pub(super) fn showing_value(mut self, value: &OsStr) -> Error {
         let text = value.to_string_lossy();
-        let text = printable(match self.problem.item {
+        let word = match self.problem.item {
             Some(index) => text.split(',').nth(index).unwrap_or_default().trim(),
             None => &text,
-        });
-        self.excerpt = Some(Box::new(Excerpt { number: String::new(), text, marked: 0..0 }));
-        self
-    }
-
-    /// Shows line `number` of a file with the characters `marked` underlined.
-    pub(super) fn showing_line(mut self, number: usize, line: &str, marked: Range<usize>) -> Error {
-        let text = printable(line.trim_end());
-        self.excerpt = Some(Box::new(Excerpt { number: number.to_string(), text, marked }));
+        };
+        self.origin = self.origin.showing_value(OsStr::new(word));
         self
     }
 }
@@ -49,11 +113,11 @@ impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.place.is_empty() {
-            write!(f, "{}: ", self.place)?;
+        if !self.origin.place.is_empty() {
+            write!(f, "{}: ", self.origin.place)?;
         }
         f.write_str(&self.problem.message)?;
-        let indent = match &self.excerpt {
+        let indent = match &self.origin.excerpt {
             Some(excerpt) => {
                 excerpt.fmt(f)?;
                 excerpt.number.len().max(1)
@@ -97,7 +161,7 @@ impl Problem {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Excerpt {
     number: String,
     text: String,

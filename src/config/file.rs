@@ -1,6 +1,7 @@
 //! The configuration file: TOML, every error with its line and a caret.
 
-use std::collections::BTreeMap;
+mod login;
+
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -10,7 +11,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::error::{Error, Problem};
+use super::error::{self, Error, Origin, Problem};
+use super::keys::KEYS;
 use super::listen::{self, Listen};
 use super::schema::{self, Form, LISTEN_KEYS, Layer};
 use super::value::{self, Value};
@@ -60,16 +62,20 @@ struct Source<'a> {
 impl Source<'_> {
     fn read_table(&self, table: &str, entries: &DeTable, layer: &mut Layer) -> Result<(), Error> {
         for (name, item) in in_file_order(entries) {
-            match schema::find(table, name.get_ref()).map(|key| &key.form) {
-                Some(Form::Value { set, .. }) => {
+            let key = schema::find(table, name.get_ref());
+            match key.map(|key| (key, &key.form)) {
+                Some((key, Form::Value { set, .. })) => {
                     self.read_value(item, |value| set(layer, value))?;
+                    layer.origins.insert(key.path, self.origin(item.span()));
                 }
-                Some(Form::Users) => layer.users = Some(self.read_users(name, item)?),
-                Some(Form::Listen) => layer.listen = Some(self.read_listeners(item)?),
+                Some((_, Form::Users)) => layer.users = Some(self.read_users(name, item, layer)?),
+                Some((_, Form::Groups)) => layer.groups = Some(self.read_groups(item)?),
+                Some((_, Form::Listen)) => layer.listen = Some(self.read_listeners(item, layer)?),
                 None if table.is_empty() && schema::is_table(name.get_ref()) => {
                     let DeValue::Table(entries) = item.get_ref() else {
                         return Err(self.not_a_table(name, item));
                     };
+                    layer.origins.insert(name.get_ref().as_ref(), self.origin(name.span()));
                     self.read_table(name.get_ref(), entries, layer)?;
                 }
                 None => return Err(self.unknown_key(table, schema::names(table), name)),
@@ -78,29 +84,9 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// No error in here shows more of the file than a user's name.
-    fn read_users(&self, users_key: &Name, item: &Item) -> Result<Users, Error> {
-        let DeValue::Table(entries) = item.get_ref() else {
-            let meant = "users = { alice = \"plain:PASSWORD\" }";
-            let problem = to_value(item).wrong_type("a table of users", meant);
-            return Err(self.secret_error(users_key, Some(item), problem));
-        };
-        let mut users = BTreeMap::new();
-        for (name, item) in in_file_order(entries) {
-            let password = match item.get_ref() {
-                DeValue::String(text) => value::parse_password(text.as_bytes()),
-                _ => Err(to_value(item).wrong_type("a string", value::PASSWORD)),
-            }
-            .map_err(|problem| self.secret_error(name, Some(item), problem))?;
-            schema::add_user(&mut users, name.get_ref(), password)
-                .map_err(|problem| self.secret_error(name, None, problem))?;
-        }
-        Ok(users)
-    }
-
-    fn read_listeners(&self, item: &Item) -> Result<Vec<Listen>, Error> {
+    fn read_listeners(&self, item: &Item, layer: &mut Layer) -> Result<Vec<Listen>, Error> {
         let meant = "a [[listen]] table with `address` and, if you like, `clients`, `targets`, \
-                     `commands`";
+                     `commands`, `auth`";
         let DeValue::Array(tables) = item.get_ref() else {
             let problem = to_value(item).wrong_type("[[listen]] tables", meant);
             return Err(self.error(item.span(), problem));
@@ -116,7 +102,7 @@ impl Source<'_> {
                 let problem = to_value(table).wrong_type("a [[listen]] table", meant);
                 return Err(self.error(table.span(), problem));
             };
-            self.read_listener(table.span(), entries, &mut listeners)?;
+            self.read_listener(table.span(), entries, &mut listeners, layer)?;
         }
         Ok(listeners)
     }
@@ -126,9 +112,10 @@ impl Source<'_> {
         span: Range<usize>,
         entries: &DeTable,
         listeners: &mut Vec<Listen>,
+        layer: &mut Layer,
     ) -> Result<(), Error> {
         let (mut address, mut clients) = (None, Vec::new());
-        let (mut targets, mut commands) = (None, None);
+        let (mut targets, mut commands, mut auth) = (None, None, None);
         for (name, item) in in_file_order(entries) {
             match name.get_ref().as_ref() {
                 "address" => {
@@ -137,6 +124,7 @@ impl Source<'_> {
                 "clients" => clients = self.read_value(item, |it| it.to_clients())?,
                 "targets" => targets = Some(self.read_value(item, |it| it.to_targets())?),
                 "commands" => commands = Some(self.read_value(item, |it| it.to_commands())?),
+                "auth" => auth = Some(self.read_auth(item, listeners.len(), layer)?),
                 _ => return Err(self.unknown_key("listen", LISTEN_KEYS.to_vec(), name)),
             }
         }
@@ -144,7 +132,7 @@ impl Source<'_> {
             let problem = Problem::new("this [[listen]] has no `address`").hint(value::ADDRESS);
             return Err(self.error(span, problem));
         };
-        listen::add(listeners, Listen { address, clients, targets, commands })
+        listen::add(listeners, Listen { address, clients, targets, commands, auth })
             .map_err(|problem| self.error(span, problem))
     }
 
@@ -178,7 +166,7 @@ impl Source<'_> {
             _ => format!("unknown key `{}` in `{table}`", name.get_ref()),
         });
         let elsewhere = || {
-            let mut keys = schema::KEYS.iter();
+            let mut keys = KEYS.iter();
             keys.find(|key| key.split().1 == name.get_ref()).map(|key| key.path)
         };
         match schema::nearest(name.get_ref(), known.iter().copied()).or_else(elsewhere) {
@@ -200,16 +188,21 @@ impl Source<'_> {
 
     /// An error with the line it is in.
     fn error(&self, span: Range<usize>, problem: Problem) -> Error {
+        Error::about(self.origin(span), problem)
+    }
+
+    /// A place with its line, if that may be shown.
+    fn origin(&self, span: Range<usize>) -> Origin {
         let (number, column, line) = self.locate(span.start);
         let end = span.end.min(span.start + line.len()).max(span.start);
         let length = self.text.get(span.start..end).map_or(1, |marked| {
             marked.split(['\r', '\n']).next().unwrap_or_default().chars().count().max(1)
         });
         let marked = column - 1..column - 1 + length;
-        let error = Error::at(self.place(span.start), problem);
-        match line.contains("plain:") {
-            true => error,
-            false => error.showing_line(number, line, marked),
+        let origin = Origin::new(self.place(span.start));
+        match error::may_be_secret(line) {
+            true => origin,
+            false => origin.showing_line(number, line, marked),
         }
     }
 
@@ -224,7 +217,7 @@ impl Source<'_> {
             None => (name.span().start, 0..length),
         };
         let line = format!("{key} = ***");
-        Error::at(self.place(offset), problem).showing_line(number, &line, marked)
+        Error::about(Origin::new(self.place(offset)).showing_line(number, &line, marked), problem)
     }
 
     fn place(&self, offset: usize) -> String {
@@ -245,11 +238,9 @@ impl Source<'_> {
 
     /// Whether a file that is not TOML may have a password in any of its lines.
     fn may_hold_password(&self) -> bool {
-        self.text.to_lowercase().contains("user") || self.text.contains("plain:")
+        self.text.to_lowercase().contains("user") || error::may_be_secret(self.text)
     }
 }
-
-type Users = BTreeMap<String, super::secret::Secret>;
 
 fn in_file_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Name<'i>, &'t Item<'i>)> {
     let mut entries: Vec<_> = table.iter().collect();

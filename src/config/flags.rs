@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+use super::environment::USER;
 use super::error::{Error, Problem};
 use super::listen::{self, Listen};
+use super::login;
 use super::schema::{self, Form, Layer};
-use super::secret::Secret;
-use super::value::{self, Value};
+use super::secret::Password;
+use super::value::Value;
+use crate::sys;
 
 /// What the command line says. Not `Debug`: a password may stand on it.
 #[derive(Parser)]
@@ -34,19 +39,50 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Say what would run, without running it
-    Check(Flags),
+    Check(Box<Flags>),
+    /// Ask for a password, and print a line for users_file: NAME and a hash of it
+    Passwd {
+        /// Whose password it is
+        #[arg(value_name = "NAME")]
+        name: OsString,
+    },
 }
 
 impl Args {
     /// Whether to tell what would run (`ringsocks check`) instead of running it.
     pub fn is_check(&self) -> bool {
-        self.command.is_some()
+        matches!(self.command, Some(Command::Check(_)))
+    }
+
+    /// Whose password to ask for (`ringsocks passwd`) instead of running.
+    pub fn passwd(&self) -> Option<&OsStr> {
+        match &self.command {
+            Some(Command::Passwd { name }) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Overwrites the passwords of the command line and of the environment where others can read
+    /// them, in `ps` and below `/proc`. They must have been read, and no thread be started.
+    pub fn hide_passwords(&self) -> io::Result<()> {
+        sys::hide_in_arguments(|argument| {
+            let logins = self.flags().user.iter().map(|login| login.as_bytes());
+            logins
+                .map(|login| password_in(argument, login))
+                .find(|it| !it.is_empty())
+                .unwrap_or(0..0)
+        })?;
+        sys::hide_in_environment(|variable| {
+            let is_user = variable.starts_with(USER.as_bytes());
+            let equals = variable.iter().position(|&b| is_user && b == b'=');
+            equals.map_or(0..0, |equals| equals + 1..variable.len())
+        })
     }
 
     pub(super) fn flags(&self) -> &Flags {
         match &self.command {
             Some(Command::Check(flags)) => flags,
-            None => &self.flags,
+            _ => &self.flags,
         }
     }
 }
@@ -62,7 +98,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<OsString>,
 
-    /// Require a password, this one for this user; others can read it in `ps`; may be repeated
+    /// Require a password, this one for this user; `ps` shows it for a moment, your shell keeps it
+    /// for ever; may be repeated
     #[arg(short, long, value_name = "NAME:PASSWORD")]
     user: Vec<OsString>,
 
@@ -148,7 +185,7 @@ impl Flags {
         Ok(listeners)
     }
 
-    fn read_users(&self) -> Result<BTreeMap<String, Secret>, Error> {
+    fn read_users(&self) -> Result<BTreeMap<String, Password>, Error> {
         let mut users = BTreeMap::new();
         for value in &self.user {
             parse_login(value)
@@ -157,6 +194,14 @@ impl Flags {
         }
         Ok(users)
     }
+}
+
+/// Where the password of `login` is in an argument that ends with it, if it does: `--user`'s value
+/// may be an argument or the end of one.
+fn password_in(argument: &[u8], login: &[u8]) -> Range<usize> {
+    let Some(before) = argument.strip_suffix(login) else { return 0..0 };
+    let colon = login.iter().position(|&b| b == b':').unwrap_or(login.len());
+    (before.len() + colon + 1).min(argument.len())..argument.len()
 }
 
 fn set(layer: &mut Layer, name: &str, value: &OsStr) -> Result<(), Error> {
@@ -179,12 +224,12 @@ pub(super) fn parse_text(value: &OsStr) -> Result<&str, Problem> {
 
 /// `NAME:PASSWORD`: the name ends at the first colon, the password has the others. No message
 /// repeats any of it.
-pub(super) fn parse_login(value: &OsStr) -> Result<(&str, Secret), Problem> {
+pub(super) fn parse_login(value: &OsStr) -> Result<(&str, Password), Problem> {
     let bytes = value.as_bytes();
     let Some(colon) = bytes.iter().position(|&b| b == b':') else {
         return Err(Problem::new("there is no colon in it").hint("NAME:PASSWORD"));
     };
     let name = std::str::from_utf8(&bytes[..colon])
         .map_err(|_| Problem::new("the user's name is not UTF-8").hint("NAME:PASSWORD"))?;
-    Ok((name, value::check_password(&bytes[colon + 1..])?))
+    Ok((name, login::check_password(&bytes[colon + 1..])?))
 }

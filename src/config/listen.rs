@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::auth::AuthRule;
 use super::choice::Choice;
 use super::error::Problem;
 use super::targets::TargetRule;
@@ -23,11 +24,14 @@ pub struct Listen {
     /// What they may ask for, never empty and none twice; if `None`, clients on loopback may ask
     /// for everything, others for CONNECT.
     pub commands: Option<Vec<ListenCommand>>,
+    /// How clients log in, by where they are, never empty; if `None`, everyone must who can
+    /// ([`Config::auth_rules`](super::Config::auth_rules)).
+    pub auth: Option<Vec<AuthRule>>,
 }
 
 impl Listen {
     pub(super) fn at(address: ListenAddress) -> Listen {
-        Listen { address, clients: Vec::new(), targets: None, commands: None }
+        Listen { address, clients: Vec::new(), targets: None, commands: None, auth: None }
     }
 }
 

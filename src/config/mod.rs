@@ -7,14 +7,21 @@
 
 mod access_log;
 mod advertise;
+mod auth;
 mod bind;
+mod checks;
 mod choice;
 mod cpus;
 mod environment;
 mod error;
 mod file;
 mod flags;
+mod gssapi;
+mod keys;
 mod listen;
+mod login;
+mod pam;
+mod penalty;
 mod polling;
 mod ports;
 mod relay;
@@ -22,6 +29,7 @@ mod report;
 mod resolver;
 mod schema;
 mod secret;
+mod show;
 mod targets;
 mod udp;
 mod value;
@@ -31,27 +39,33 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 
 pub use access_log::AccessLog;
 pub use advertise::Advertise;
+pub use auth::{AuthMethod, AuthRule};
 pub use bind::Bind;
 pub use cpus::Cpus;
 pub use error::Error;
 pub use flags::Args;
+pub use gssapi::{Gssapi, PrincipalRule, Protection};
 pub use listen::{Listen, ListenAddress, ListenCommand};
+pub use pam::Pam;
+pub use penalty::Penalty;
 pub use polling::Polling;
 pub use ports::PortRange;
 pub use relay::RelayMode;
 pub use resolver::Resolver;
-pub use secret::Secret;
+pub use secret::{Password, Secret};
 pub use targets::TargetRule;
 pub use udp::{ClientCheck, Filter, Fragments, Udp};
 
+use choice::Choice;
 use environment::Environment;
-use error::Problem;
+use error::Origins;
 use schema::Layer;
 
 /// Everything that can be configured. `Display` is the report of `ringsocks check`.
@@ -67,8 +81,18 @@ pub struct Config {
     pub resolver: Resolver,
     /// Where to listen; never empty, no socket twice.
     pub listen: Vec<Listen>,
-    /// Names and passwords; if there are any, everyone needs one.
-    pub users: BTreeMap<String, Secret>,
+    /// Names and passwords.
+    pub users: BTreeMap<String, Password>,
+    /// A file of more of them.
+    pub users_file: Option<PathBuf>,
+    /// Groups, and the users in each.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// A file of more of them.
+    pub groups_file: Option<PathBuf>,
+    /// Whose users there are if they are not ours.
+    pub pam: Pam,
+    /// How long an address that has logged in may come without, never zero; `None` is not at all.
+    pub auth_once: Option<Duration>,
     /// How long each state of a session may last.
     pub timeout: Timeouts,
     /// How much may be used at a time.
@@ -77,6 +101,10 @@ pub struct Config {
     pub udp: Udp,
     /// How BIND waits for its connection.
     pub bind: Bind,
+    /// What failed logins cost.
+    pub penalty: Penalty,
+    /// Which security contexts are accepted.
+    pub gssapi: Gssapi,
     /// How long sessions may go on after the first signal to stop; zero is not at all.
     pub drain: Duration,
     /// How bytes go from socket to socket.
@@ -87,6 +115,7 @@ pub struct Config {
     pub log: LevelFilter,
     /// Whether strangers may be served on purpose.
     pub open: bool,
+    origins: Origins,
 }
 
 /// Deadlines, in whole milliseconds and never zero; `None` is never.
@@ -137,46 +166,58 @@ impl Config {
         }
         environment.read(&mut layer)?;
         flags.read(&mut layer)?;
-        let config = layer.build();
-        config.refuse_open_proxy()?;
-        Ok(config)
+        layer.build_checked()
     }
 
     /// Reads what a file with this `text` says alone; `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Config, Error> {
         let mut layer = Layer::default();
         file::parse(name, text, &mut layer)?;
-        let config = layer.build();
-        config.refuse_open_proxy()?;
-        Ok(config)
+        layer.build_checked()
     }
 
-    /// Fails if anyone who can reach a listener from another host would be served, without that
-    /// having been asked for; [`load`](Self::load) calls it.
-    pub fn refuse_open_proxy(&self) -> Result<(), Error> {
-        if self.open || !self.users.is_empty() {
-            return Ok(());
+    /// How clients of a listener log in: the first rule that is for a client counts, and who fits
+    /// none is not served.
+    pub fn auth_rules(&self, listen: &Listen) -> Vec<AuthRule> {
+        let default = || vec![AuthRule::for_everyone(self.methods_there_are())];
+        listen.auth.clone().unwrap_or_else(default)
+    }
+
+    /// Where a key was said, or one user, or a table: `ringsocks.toml:3:9`, a variable.
+    pub fn place(&self, key: &str) -> Option<&str> {
+        self.origins.place(key)
+    }
+
+    /// Where a rule of a listener was said, both by their numbers.
+    pub fn place_of_rule(&self, listen: usize, rule: usize) -> Option<&str> {
+        self.place(schema::LISTEN_AUTH).or_else(|| self.place(&schema::rule_path(listen, rule)))
+    }
+
+    /// Whether there is anyone to compare a password with.
+    pub fn has_passwords(&self) -> bool {
+        !self.users.is_empty() || self.users_file.is_some() || self.pam.service.is_some()
+    }
+
+    /// How clients of a listener log in, in a word or two.
+    pub fn methods(&self, listen: &Listen) -> String {
+        match self.auth_rules(listen).as_slice() {
+            [rule] if rule.from.is_empty() => {
+                let words: Vec<_> = rule.methods.iter().map(|method| method.word()).collect();
+                words.join(" or ")
+            }
+            _ => "by network".to_owned(),
         }
-        let is_open = |listen: &&Listen| !listen.address.is_loopback() && listen.clients.is_empty();
-        let Some(listen) = self.listen.iter().find(is_open) else {
-            return Ok(());
-        };
-        let address = listen.address;
-        let problem = format!(
-            "the listener \"{address}\" would be an open proxy: with neither users nor clients, \
-             everyone who can reach it may use it"
-        );
-        let ways = format!(
-            "do one of these:\n\
-             \x20    require a password:    users = {{ alice = \"plain:PASSWORD\" }}\n\
-             \x20                           or RINGSOCKS_USERS_alice=plain:PASSWORD\n\
-             \x20    say who may connect:   [[listen]]\n\
-             \x20                           address = \"{address}\"\n\
-             \x20                           clients = [\"10.0.0.0/8\"]\n\
-             \x20    serve all on purpose:  open = true\n\
-             \x20                           or --open, or RINGSOCKS_OPEN=true"
-        );
-        Err(Error::new(Problem::new(problem).hint(ways)))
+    }
+
+    fn methods_there_are(&self) -> Vec<AuthMethod> {
+        let has_keys = self.gssapi.keytab.is_some() || self.gssapi.service.is_some();
+        let mut methods = Vec::new();
+        methods.extend(has_keys.then_some(AuthMethod::Gssapi));
+        methods.extend(self.has_passwords().then_some(AuthMethod::Password));
+        if methods.is_empty() {
+            methods.push(AuthMethod::None);
+        }
+        methods
     }
 }
 

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::Config;
 use super::choice::Choice;
-use super::schema::{Form, KEYS, Shown};
-use super::value;
+use super::keys::KEYS;
+use super::schema::{Form, Shown};
+use super::show::{show_list, show_text, show_texts};
 
 /// What `ringsocks check` prints: every key with its effective value, users by name only.
 impl fmt::Display for Config {
@@ -19,6 +20,7 @@ impl fmt::Display for Config {
             }
             match &key.form {
                 Form::Users => self.show_users(f)?,
+                Form::Groups => self.show_groups(f)?,
                 Form::Listen => self.show_listeners(f)?,
                 Form::Value { show, .. } => match show(self) {
                     Shown::Value(value) => writeln!(f, "{name} = {value}")?,
@@ -32,12 +34,15 @@ impl fmt::Display for Config {
 
 impl Config {
     fn show_users(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.users.is_empty() {
-            return writeln!(f, "users = {{}} # no password is asked for");
-        }
-        let names: Vec<_> =
-            self.users.keys().map(|name| format!("{} = \"***\"", value::show_text(name))).collect();
-        writeln!(f, "users = {{ {} }}", names.join(", "))
+        let names = self.users.keys().map(|name| format!("{} = \"***\"", show_text(name)));
+        writeln!(f, "users = {}", show_table(names))
+    }
+
+    fn show_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |(name, members): (&String, &Vec<_>)| {
+            format!("{} = {}", show_text(name), show_texts(members))
+        };
+        writeln!(f, "groups = {}", show_table(self.groups.iter().map(show)))
     }
 
     fn show_listeners(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,20 +53,35 @@ impl Config {
             writeln!(f, "address = \"{}\" # {}", listen.address, sockets.join(" and "))?;
             match listen.clients.is_empty() {
                 true => writeln!(f, "clients = [] # everyone who can reach it")?,
-                false => writeln!(f, "clients = {}", value::show_list(&listen.clients))?,
+                false => writeln!(f, "clients = {}", show_list(&listen.clients))?,
             }
             match &listen.targets {
-                Some(targets) => writeln!(f, "targets = {}", value::show_list(targets))?,
+                Some(targets) => writeln!(f, "targets = {}", show_list(targets))?,
                 None => writeln!(f, "# targets: everything from this host, public from others")?,
             }
             match &listen.commands {
                 Some(commands) => {
                     let words: Vec<_> = commands.iter().map(|command| command.word()).collect();
-                    writeln!(f, "commands = {}", value::show_list(&words))?;
+                    writeln!(f, "commands = {}", show_list(&words))?;
                 }
                 None => writeln!(f, "# commands: everything over loopback, connect from others")?,
             }
+            match &listen.auth {
+                Some(rules) => {
+                    let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+                    writeln!(f, "auth = [{}]", rules.join(", "))?;
+                }
+                None => writeln!(f, "# auth: {}", self.methods(listen))?,
+            }
         }
         Ok(())
+    }
+}
+
+fn show_table(entries: impl Iterator<Item = String>) -> String {
+    let entries: Vec<_> = entries.collect();
+    match entries.is_empty() {
+        true => "{}".to_owned(),
+        false => format!("{{ {} }}", entries.join(", ")),
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::error::Problem;
 use super::listen::refuse_mapped;
+use super::show::show_list;
 use super::value;
 
 /// Who is asked for the addresses of names.
@@ -46,7 +47,7 @@ impl fmt::Display for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Resolver::ResolvConf => f.write_str("the servers of resolv.conf"),
-            Resolver::Servers(servers) => f.write_str(&value::show_list(servers)),
+            Resolver::Servers(servers) => f.write_str(&show_list(servers)),
             Resolver::System => f.write_str("\"system\""),
         }
     }

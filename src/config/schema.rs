@@ -3,6 +3,7 @@
 //! A new key is a line in [`KEYS`], a field in [`Layer`] and one in [`Config`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,36 +11,52 @@ use log::LevelFilter;
 
 use super::access_log::AccessLog;
 use super::advertise::Advertise;
+use super::auth::AuthRule;
 use super::bind::Bind;
-use super::choice::Choice;
+use super::checks;
 use super::cpus::Cpus;
-use super::error::Problem;
+use super::error::{Error, Origins, Problem};
+use super::gssapi::{Gssapi, PrincipalRule, Protection};
+use super::keys::KEYS;
 use super::listen::{Listen, ListenAddress, ListenCommand};
+use super::login;
+use super::pam::Pam;
+use super::penalty::Penalty;
 use super::polling::Polling;
 use super::ports::PortRange;
 use super::relay::RelayMode;
 use super::resolver::Resolver;
-use super::secret::Secret;
+use super::secret::{Password, Secret};
 use super::targets::TargetRule;
 use super::udp::{ClientCheck, Filter, Fragments, Udp};
-use super::value::{Value, show_duration, show_list, show_size};
+use super::value::Value;
 use super::{Config, Limits, Timeouts};
 
 /// What is configured so far, by a file, then the environment, then flags: each writes over what
 /// the one before it said, field by field.
 #[derive(Default)]
 pub(super) struct Layer {
-    workers: Option<usize>,
-    cpus: Option<Cpus>,
-    poll: Option<Polling>,
-    resolver: Option<Resolver>,
-    drain: Option<Duration>,
-    relay: Option<RelayMode>,
-    access_log: Option<AccessLog>,
-    log: Option<LevelFilter>,
-    open: Option<bool>,
+    /// Tables and single users, too; rules are [`LISTEN_AUTH`] or [`rule_path`].
+    pub(super) origins: Origins,
+    pub(super) workers: Option<usize>,
+    pub(super) cpus: Option<Cpus>,
+    pub(super) poll: Option<Polling>,
+    pub(super) resolver: Option<Resolver>,
+    pub(super) drain: Option<Duration>,
+    pub(super) relay: Option<RelayMode>,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) log: Option<LevelFilter>,
+    pub(super) open: Option<bool>,
     /// Replaced as a whole by a later layer.
-    pub(super) users: Option<BTreeMap<String, Secret>>,
+    pub(super) users: Option<BTreeMap<String, Password>>,
+    pub(super) users_file: Option<PathBuf>,
+    /// Replaced as a whole by a later layer.
+    pub(super) groups: Option<BTreeMap<String, Vec<String>>>,
+    pub(super) groups_file: Option<PathBuf>,
+    pub(super) pam_service: Option<String>,
+    pub(super) pam_library: Option<PathBuf>,
+    pub(super) pam_confdir: Option<PathBuf>,
+    pub(super) auth_once: Option<Option<Duration>>,
     /// Replaced as a whole by a later layer.
     pub(super) listen: Option<Vec<Listen>>,
     /// The clients of every listener, whatever it says itself.
@@ -48,30 +65,50 @@ pub(super) struct Layer {
     pub(super) targets: Option<Vec<TargetRule>>,
     /// The commands of every listener, whatever it says itself.
     pub(super) commands: Option<Vec<ListenCommand>>,
-    handshake: Option<Option<Duration>>,
-    resolve: Option<Option<Duration>>,
-    connect: Option<Option<Duration>>,
-    idle: Option<Option<Duration>>,
-    half_closed: Option<Option<Duration>>,
-    closing: Option<Option<Duration>>,
-    sessions: Option<usize>,
-    sessions_per_client: Option<Option<usize>>,
-    handshakes_per_client: Option<Option<usize>>,
-    ports_per_client: Option<Option<usize>>,
-    buffers: Option<u64>,
-    udp_ports: Option<PortRange>,
-    udp_advertise: Option<Advertise>,
-    udp_idle: Option<Option<Duration>>,
-    peers: Option<usize>,
-    client_check: Option<ClientCheck>,
-    filter: Option<Filter>,
-    fragments: Option<Fragments>,
-    bind_ports: Option<PortRange>,
-    bind_advertise: Option<Advertise>,
-    bind_timeout: Option<Option<Duration>>,
+    /// How clients of every listener log in, whatever it says itself.
+    pub(super) auth: Option<Vec<AuthRule>>,
+    pub(super) handshake: Option<Option<Duration>>,
+    pub(super) resolve: Option<Option<Duration>>,
+    pub(super) connect: Option<Option<Duration>>,
+    pub(super) idle: Option<Option<Duration>>,
+    pub(super) half_closed: Option<Option<Duration>>,
+    pub(super) closing: Option<Option<Duration>>,
+    pub(super) sessions: Option<usize>,
+    pub(super) sessions_per_client: Option<Option<usize>>,
+    pub(super) handshakes_per_client: Option<Option<usize>>,
+    pub(super) ports_per_client: Option<Option<usize>>,
+    pub(super) buffers: Option<u64>,
+    pub(super) udp_ports: Option<PortRange>,
+    pub(super) udp_advertise: Option<Advertise>,
+    pub(super) udp_idle: Option<Option<Duration>>,
+    pub(super) peers: Option<usize>,
+    pub(super) client_check: Option<ClientCheck>,
+    pub(super) filter: Option<Filter>,
+    pub(super) fragments: Option<Fragments>,
+    pub(super) bind_ports: Option<PortRange>,
+    pub(super) bind_advertise: Option<Advertise>,
+    pub(super) bind_timeout: Option<Option<Duration>>,
+    pub(super) penalty_failure: Option<Duration>,
+    pub(super) penalty_threshold: Option<Duration>,
+    pub(super) penalty_max: Option<Duration>,
+    pub(super) penalty_exempt: Option<Vec<IpNet>>,
+    pub(super) gssapi_library: Option<PathBuf>,
+    pub(super) gssapi_keytab: Option<String>,
+    pub(super) gssapi_service: Option<String>,
+    pub(super) gssapi_realms: Option<Vec<String>>,
+    pub(super) gssapi_principals: Option<Vec<PrincipalRule>>,
+    pub(super) gssapi_require: Option<Protection>,
+    pub(super) gssapi_clear: Option<bool>,
 }
 
 impl Layer {
+    /// What was said, unless its parts do not fit together.
+    pub(super) fn build_checked(self) -> Result<Config, Error> {
+        let config = self.build();
+        checks::check(&config)?;
+        Ok(config)
+    }
+
     /// Puts the default where nothing was said.
     pub(super) fn build(mut self) -> Config {
         let seconds = |n| Some(Duration::from_secs(n));
@@ -83,6 +120,15 @@ impl Layer {
             resolver: self.resolver.unwrap_or(Resolver::ResolvConf),
             listen,
             users: self.users.unwrap_or_default(),
+            users_file: self.users_file,
+            groups: self.groups.unwrap_or_default(),
+            groups_file: self.groups_file,
+            pam: Pam {
+                service: self.pam_service,
+                library: self.pam_library.unwrap_or_else(|| "libpam.so.0".into()),
+                confdir: self.pam_confdir,
+            },
+            auth_once: self.auth_once.unwrap_or(None),
             timeout: Timeouts {
                 handshake: self.handshake.unwrap_or(seconds(10)),
                 resolve: self.resolve.unwrap_or(seconds(5)),
@@ -112,11 +158,27 @@ impl Layer {
                 advertise: self.bind_advertise.unwrap_or_default(),
                 timeout: self.bind_timeout.unwrap_or(seconds(2 * 60)),
             },
+            penalty: Penalty {
+                failure: self.penalty_failure.unwrap_or(Duration::from_secs(5)),
+                threshold: self.penalty_threshold.unwrap_or(Duration::from_secs(15)),
+                max: self.penalty_max.unwrap_or(Duration::from_secs(10 * 60)),
+                exempt: self.penalty_exempt.unwrap_or_default(),
+            },
+            gssapi: Gssapi {
+                library: self.gssapi_library.unwrap_or_else(|| "libgssapi_krb5.so.2".into()),
+                keytab: self.gssapi_keytab,
+                service: self.gssapi_service,
+                realms: self.gssapi_realms,
+                principals: self.gssapi_principals.unwrap_or_else(PrincipalRule::default_rules),
+                require: self.gssapi_require.unwrap_or(Protection::Integrity),
+                clear: self.gssapi_clear.unwrap_or(false),
+            },
             drain: self.drain.unwrap_or(Duration::from_secs(30)),
             relay: self.relay.unwrap_or(RelayMode::Auto),
             access_log: self.access_log.unwrap_or(AccessLog::Stdout),
             log: self.log.unwrap_or(LevelFilter::Info),
             open: self.open.unwrap_or(false),
+            origins: self.origins,
         }
     }
 
@@ -131,6 +193,9 @@ impl Layer {
             }
             if self.commands.is_some() {
                 listen.commands.clone_from(&self.commands);
+            }
+            if self.auth.is_some() {
+                listen.auth.clone_from(&self.auth);
             }
         }
         listeners
@@ -150,6 +215,8 @@ pub(super) enum Form {
     Value { set: fn(&mut Layer, Value<'_>) -> Result<(), Problem>, show: fn(&Config) -> Shown },
     /// The table of users and their passwords.
     Users,
+    /// The table of groups and their users.
+    Groups,
     /// The array of listeners, each a table of [`LISTEN_KEYS`].
     Listen,
 }
@@ -166,230 +233,16 @@ fn default_listeners() -> Vec<Listen> {
     vec![Listen::at(ListenAddress::Loopback(1080))]
 }
 
-/// The keys of one `[[listen]]`.
-pub(super) const LISTEN_KEYS: [&str; 4] = ["address", "clients", "targets", "commands"];
+/// Where the rules of every listener were said, if they were at once.
+pub(super) const LISTEN_AUTH: &str = "listen.auth";
 
-/// In the order they are shown.
-pub(super) const KEYS: &[Key] = &[
-    Key {
-        path: "workers",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.workers, value.to_count()),
-            show: |config| or_unset(config.workers, "one per CPU"),
-        },
-    },
-    Key {
-        path: "cpus",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.cpus, value.to_cpus()),
-            show: |config| {
-                let quoted = config.cpus.as_ref().map(|cpus| format!("\"{cpus}\""));
-                or_unset(quoted, "all that this process may use")
-            },
-        },
-    },
-    Key {
-        path: "poll",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.poll, value.to_choice()),
-            show: |config| Shown::Value(config.poll.show()),
-        },
-    },
-    Key {
-        path: "resolver",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.resolver, value.to_resolver()),
-            show: |config| match &config.resolver {
-                Resolver::ResolvConf => Shown::Unset("the servers of resolv.conf"),
-                resolver => Shown::Value(resolver.to_string()),
-            },
-        },
-    },
-    Key {
-        path: "drain",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.drain, value.to_drain()),
-            show: |config| Shown::Value(show_duration(config.drain)),
-        },
-    },
-    Key {
-        path: "relay",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.relay, value.to_choice()),
-            show: |config| Shown::Value(config.relay.show()),
-        },
-    },
-    Key {
-        path: "access_log",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.access_log, value.to_access_log()),
-            show: |config| Shown::Value(config.access_log.to_string()),
-        },
-    },
-    Key {
-        path: "log",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.log, value.to_level()),
-            show: |config| Shown::Value(format!("\"{}\"", config.log).to_lowercase()),
-        },
-    },
-    Key {
-        path: "open",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.open, value.to_boolean()),
-            show: |config| Shown::Value(config.open.to_string()),
-        },
-    },
-    Key { path: "users", form: Form::Users },
-    Key { path: "listen", form: Form::Listen },
-    Key {
-        path: "timeout.handshake",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.handshake, value.to_timeout()),
-            show: |config| timeout(config.timeout.handshake),
-        },
-    },
-    Key {
-        path: "timeout.resolve",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.resolve, value.to_timeout()),
-            show: |config| timeout(config.timeout.resolve),
-        },
-    },
-    Key {
-        path: "timeout.connect",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.connect, value.to_timeout()),
-            show: |config| timeout(config.timeout.connect),
-        },
-    },
-    Key {
-        path: "timeout.idle",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.idle, value.to_timeout()),
-            show: |config| timeout(config.timeout.idle),
-        },
-    },
-    Key {
-        path: "timeout.half_closed",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.half_closed, value.to_timeout()),
-            show: |config| timeout(config.timeout.half_closed),
-        },
-    },
-    Key {
-        path: "timeout.closing",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.closing, value.to_timeout()),
-            show: |config| timeout(config.timeout.closing),
-        },
-    },
-    Key {
-        path: "limit.sessions",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.sessions, value.to_count()),
-            show: |config| or_unset(config.limit.sessions, "what the descriptor limit allows"),
-        },
-    },
-    Key {
-        path: "limit.sessions_per_client",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.sessions_per_client, value.to_limit()),
-            show: |config| limit(config.limit.sessions_per_client),
-        },
-    },
-    Key {
-        path: "limit.handshakes_per_client",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.handshakes_per_client, value.to_limit()),
-            show: |config| limit(config.limit.handshakes_per_client),
-        },
-    },
-    Key {
-        path: "limit.ports_per_client",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.ports_per_client, value.to_limit()),
-            show: |config| limit(config.limit.ports_per_client),
-        },
-    },
-    Key {
-        path: "limit.buffers",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.buffers, value.to_size()),
-            show: |config| Shown::Value(show_size(config.limit.buffers)),
-        },
-    },
-    Key {
-        path: "udp.ports",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.udp_ports, value.to_ports()),
-            show: |config| Shown::Value(format!("\"{}\"", config.udp.ports)),
-        },
-    },
-    Key {
-        path: "udp.advertise",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.udp_advertise, value.to_advertise()),
-            show: |config| advertise(&config.udp.advertise),
-        },
-    },
-    Key {
-        path: "udp.idle",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.udp_idle, value.to_timeout()),
-            show: |config| timeout(config.udp.idle),
-        },
-    },
-    Key {
-        path: "udp.peers",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.peers, value.to_count()),
-            show: |config| Shown::Value(config.udp.peers.to_string()),
-        },
-    },
-    Key {
-        path: "udp.client_check",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.client_check, value.to_choice()),
-            show: |config| Shown::Value(config.udp.client_check.show()),
-        },
-    },
-    Key {
-        path: "udp.filter",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.filter, value.to_choice()),
-            show: |config| Shown::Value(config.udp.filter.show()),
-        },
-    },
-    Key {
-        path: "udp.fragments",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.fragments, value.to_choice()),
-            show: |config| Shown::Value(config.udp.fragments.show()),
-        },
-    },
-    Key {
-        path: "bind.ports",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.bind_ports, value.to_ports()),
-            show: |config| Shown::Value(format!("\"{}\"", config.bind.ports)),
-        },
-    },
-    Key {
-        path: "bind.advertise",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.bind_advertise, value.to_advertise()),
-            show: |config| advertise(&config.bind.advertise),
-        },
-    },
-    Key {
-        path: "bind.timeout",
-        form: Form::Value {
-            set: |layer, value| put(&mut layer.bind_timeout, value.to_timeout()),
-            show: |config| timeout(config.bind.timeout),
-        },
-    },
-];
+/// Where a rule of one listener was said.
+pub(super) fn rule_path(listen: usize, rule: usize) -> String {
+    format!("listen.{listen}.auth.{rule}")
+}
+
+/// The keys of one `[[listen]]`.
+pub(super) const LISTEN_KEYS: [&str; 5] = ["address", "clients", "targets", "commands", "auth"];
 
 impl Key {
     /// The table it stands in, empty for the top, and its own name.
@@ -442,9 +295,9 @@ pub(super) fn nearest<'a>(
 
 /// Adds a user to a table of them.
 pub(super) fn add_user(
-    users: &mut BTreeMap<String, Secret>,
+    users: &mut BTreeMap<String, Password>,
     name: &str,
-    password: Secret,
+    password: Password,
 ) -> Result<(), Problem> {
     if name.len() > Secret::MAX_LEN {
         return Err(Problem::new("the user's name is too long")
@@ -456,34 +309,23 @@ pub(super) fn add_user(
     }
 }
 
+/// Adds a group to a table of them.
+pub(super) fn add_group(
+    groups: &mut BTreeMap<String, Vec<String>>,
+    name: &str,
+    members: Vec<String>,
+) -> Result<(), Problem> {
+    if name.is_empty() {
+        return Err(Problem::new("the group has no name").hint(login::GROUP));
+    }
+    groups.insert(name.to_owned(), members);
+    Ok(())
+}
+
 /// The keys a table knows, for someone whose key resembles none.
 pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
     format!("known here: {}", quoted.join(", "))
-}
-
-fn put<T>(field: &mut Option<T>, value: Result<T, Problem>) -> Result<(), Problem> {
-    *field = Some(value?);
-    Ok(())
-}
-
-fn or_unset(value: Option<impl ToString>, unset: &'static str) -> Shown {
-    value.map_or(Shown::Unset(unset), |value| Shown::Value(value.to_string()))
-}
-
-fn limit(limit: Option<usize>) -> Shown {
-    Shown::Value(limit.unwrap_or_default().to_string())
-}
-
-fn advertise(advertise: &Advertise) -> Shown {
-    match advertise.entries() {
-        [] => Shown::Unset("our own address"),
-        entries => Shown::Value(show_list(entries)),
-    }
-}
-
-fn timeout(timeout: Option<Duration>) -> Shown {
-    Shown::Value(show_duration(timeout.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! A password, kept out of every message.
+//! Passwords, kept out of every message.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A password as configured. `Debug` shows `***`; the bytes are wiped when it is dropped.
+/// Something nobody else may know. `Debug` shows `***`; the bytes are wiped when it is dropped.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -17,7 +17,7 @@ impl Secret {
         Secret(Zeroizing::new(bytes.to_vec()))
     }
 
-    /// The password itself, for comparison only.
+    /// The bytes themselves, for comparison only.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -26,5 +26,22 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// A user's password as configured. `Debug` does not even tell which of them it is.
+#[derive(Clone)]
+pub enum Password {
+    /// Itself, no longer than [`Secret::MAX_LEN`].
+    Plain(Secret),
+    /// A hash of it, with the scheme that it begins with: `$argon2id$...`. Whether it is one is not
+    /// known yet.
+    Hash(Secret),
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Password::Plain(secret) | Password::Hash(secret)) = self;
+        secret.fmt(f)
     }
 }

@@ -1,5 +1,7 @@
 //! The layers together: what each accepts, what wins, what an error says and what it must not.
 
+mod login;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
@@ -8,7 +10,8 @@ use std::path::Path;
 use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
 
-use super::schema::{Form, KEYS};
+use super::keys::KEYS;
+use super::schema::Form;
 use super::*;
 
 fn read(text: &str) -> Result<Config, Error> {
@@ -34,6 +37,13 @@ fn file_of(text: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
     file
 }
 
+fn plain<'c>(users: &'c BTreeMap<String, Password>, user: &str) -> &'c [u8] {
+    match &users[user] {
+        Password::Plain(secret) => secret.expose(),
+        Password::Hash(_) => panic!("the password of {user} is a hash"),
+    }
+}
+
 fn name_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -53,12 +63,23 @@ access_log = "/var/log/ringsocks.log"
 log = "debug"
 open = true
 users = { alice = "plain:wonder:land", "bob b" = "plain:" }
+users_file = "/etc/ringsocks/users"
+groups = { staff = ["alice", "bob b"], "n o" = [] }
+groups_file = "groups"
+pam_library = "/lib/libpam.so.9"
+pam_confdir = "/etc/ringsocks/pam.d"
+auth_once = "10m"
 
 [[listen]]
 address = "0.0.0.0:1080"
 clients = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
 targets = ["public", "10.0.0.0/8", "2001:db8::7"]
 commands = ["connect", "bind"]
+auth = [
+  { from = "127.0.0.0/8", methods = ["none"] },
+  { from = ["10.0.0.0/8", "::1"], methods = ["gssapi", "password"], groups = ["staff", "ops"] },
+  { methods = ["password"] },
+]
 
 [[listen]]
 address = 1081
@@ -91,6 +112,21 @@ fragments = "drop"
 ports = 0
 advertise = ["203.0.113.8"]
 timeout = 0
+
+[penalty]
+failure = "1s"
+threshold = 0
+max = "1m"
+exempt = ["10.0.0.0/8", "2001:db8::7"]
+
+[gssapi]
+library = "./stub.so"
+keytab = "FILE:/etc/ringsocks.keytab"
+service = "rcmd"
+realms = ["PROXY.TEST", "OTHER.TEST"]
+principals = ["*/admin@PROXY.TEST=admin", "*@*=*"]
+require = "confidentiality"
+clear = false
 "#;
 
 #[test]
@@ -98,7 +134,7 @@ fn every_key_of_a_file_arrives() {
     let config = read(WHOLE).unwrap();
     let seconds = |n| Some(Duration::from_secs(n));
     assert_eq!(config.workers, Some(4));
-    assert_eq!(config.cpus.unwrap().iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8]);
+    assert_eq!(config.cpus.as_ref().unwrap().iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8]);
     assert_eq!(config.poll, Polling::Spin);
     assert_eq!(config.drain, Duration::from_secs(45));
     let servers = ["192.0.2.1:53", "[2001:db8::1]:5353"].map(|server| server.parse().unwrap());
@@ -108,8 +144,8 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(config.log, LevelFilter::Debug);
     assert!(config.open);
     assert_eq!(config.users.keys().collect::<Vec<_>>(), ["alice", "bob b"]);
-    assert_eq!(config.users["alice"].expose(), b"wonder:land");
-    assert_eq!(config.users["bob b"].expose(), b"");
+    assert_eq!(plain(&config.users, "alice"), b"wonder:land");
+    assert_eq!(plain(&config.users, "bob b"), b"");
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.listen[0].address, ListenAddress::Exact("0.0.0.0:1080".parse().unwrap()));
     let clients: Vec<_> = config.listen[0].clients.iter().map(ToString::to_string).collect();
@@ -166,13 +202,21 @@ relay = "auto"
 access_log = "stdout"
 log = "info"
 open = false
-users = {} # no password is asked for
+users = {}
+# users_file: none
+groups = {}
+# groups_file: none
+# pam_service: PAM is not asked
+pam_library = "libpam.so.0"
+# pam_confdir: the system's
+auth_once = 0
 
 [[listen]]
 address = "1080" # 127.0.0.1:1080 and [::1]:1080
 clients = [] # everyone who can reach it
 # targets: everything from this host, public from others
 # commands: everything over loopback, connect from others
+# auth: none
 
 [timeout]
 handshake = "10s"
@@ -202,6 +246,21 @@ fragments = "reassemble"
 ports = "41000-41999"
 # advertise: our own address
 timeout = "2m"
+
+[penalty]
+failure = "5s"
+threshold = "15s"
+max = "10m"
+exempt = []
+
+[gssapi]
+library = "libgssapi_krb5.so.2"
+# keytab: the default of the library
+# service: any that there is a key of
+# realms: that of our own service
+principals = ["*@*=*"]
+require = "integrity"
+clear = false
 "#;
     assert_eq!(Config::default().to_string(), expected);
     assert_eq!(read("").unwrap().to_string(), expected);
@@ -211,8 +270,11 @@ timeout = "2m"
 
 #[test]
 fn what_is_shown_of_a_whole_file_reads_back() {
-    let without_users: String =
-        WHOLE.lines().filter(|line| !line.starts_with("users")).map(|l| format!("{l}\n")).collect();
+    let without_users: String = WHOLE
+        .lines()
+        .filter(|line| !line.starts_with("users ="))
+        .map(|l| format!("{l}\n"))
+        .collect();
     let shown = read(&without_users).unwrap().to_string();
     assert!(shown.contains("idle = 0\nhalf_closed = 0\n"), "{shown}");
     assert!(shown.contains("\"10.0.0.0/8\", \"192.0.2.1/32\", \"2001:db8::/32\""), "{shown}");
@@ -362,7 +424,8 @@ fn an_error_shows_the_place_the_line_and_what_was_meant() {
                 "  |",
                 "3 | alice = ***",
                 "  |         ^^^",
-                "  = \"plain:PASSWORD\", the only scheme so far",
+                "  = \"plain:PASSWORD\", or a hash of it such as `ringsocks passwd` makes: \
+                 \"$argon2id$...\"",
             ],
         ),
         (
@@ -432,7 +495,7 @@ fn whatever_is_wrong_is_named() {
             &["2:1", "unknown key `user` in `limit`", "`sessions`, `sessions_per_client`"],
         ),
         ("[[listen]]\ncleints = []", &["2:1", "in `listen`", "did you mean `clients`"]),
-        ("[[listen]]\naddress = 1080\nauth = []", &["`auth` in `listen`", "`clients`"]),
+        ("[[listen]]\naddress = 1080\nauth = []", &["3:8", "nobody could be served", "= auth = ["]),
         ("upd.ports = 0", &["1:1", "unknown key `upd`", "did you mean `udp`"]),
         ("udp.port = 0", &["1:5", "unknown key `port` in `udp`", "did you mean `ports`"]),
         ("client_check = \"off\"", &["1:1", "did you mean `udp.client_check`"]),
@@ -527,7 +590,7 @@ fn whatever_is_wrong_is_named() {
             &["\"10.0.0.0/8\" for the network"],
         ),
         ("[[listen]]\naddress = 0\nclients = [\"lan\"]", &["this is not an IP address"]),
-        ("users = { alice = \"argon2:x\" }", &["in no known scheme", "the only scheme so far"]),
+        ("users = { alice = \"argon2:x\" }", &["in no known scheme", "ringsocks passwd"]),
         (&long_name, &["1:11", "the user's name is too long", "255 bytes"]),
         (&long_password, &["1:19", "the password is too long", "255 bytes"]),
         ("users = { a = \"plain:\", a = \"plain:\" }", &["duplicate key"]),
@@ -646,7 +709,7 @@ fn flags_win_over_the_environment_over_the_file() {
     let addresses: Vec<_> = config.listen.iter().map(|l| l.address.to_string()).collect();
     assert_eq!(addresses, ["1082", "[::1]:1083"]);
     assert_eq!(config.users.keys().collect::<Vec<_>>(), ["carol", "dave d"]);
-    assert_eq!(config.users["carol"].expose(), b"pass:word");
+    assert_eq!(plain(&config.users, "carol"), b"pass:word");
 
     let flags = [
         ["-c", file],
@@ -664,7 +727,7 @@ fn flags_win_over_the_environment_over_the_file() {
     ];
     let config = load(&flags.concat(), &variables).unwrap();
     assert_eq!((config.workers, config.drain), (Some(6), Duration::from_secs(47)));
-    assert_eq!(config.cpus.unwrap().to_string(), "1-7");
+    assert_eq!(config.cpus.as_ref().unwrap().to_string(), "1-7");
     assert_eq!(config.poll, Polling::Wait, "the file says spin");
     assert_eq!(config.resolver.to_string(), "[\"[::1]:53\", \"192.0.2.7:54\"]");
     assert_eq!(config.access_log, AccessLog::Off);
@@ -672,7 +735,7 @@ fn flags_win_over_the_environment_over_the_file() {
     let addresses: Vec<_> = config.listen.iter().map(|l| l.address.to_string()).collect();
     assert_eq!(addresses, ["1084", ":1085"]);
     assert_eq!(config.users.keys().collect::<Vec<_>>(), ["erin", "frank"]);
-    assert_eq!(config.users["frank"].expose(), b"a:b");
+    assert_eq!(plain(&config.users, "frank"), b"a:b");
     assert_eq!(config.timeout.idle, Some(Duration::from_secs(420)), "the environment still counts");
 
     let config = load(&[], &[("RINGSOCKS_CONFIG", file)]).unwrap();
@@ -704,7 +767,17 @@ fn every_variable_sets_its_key() {
             "resolver" => ("192.0.2.1:5353,::1", "[\"192.0.2.1:5353\", \"[::1]:53\"]"),
             "access_log" => ("/var/log/access", "\"/var/log/access\""),
             "limit.buffers" => ("3MiB", "\"3MiB\""),
-            "users" => continue,
+            "users" | "groups" => continue,
+            "users_file" | "groups_file" | "pam_confdir" => ("/etc/a b", "\"/etc/a b\""),
+            "pam_library" | "gssapi.library" => ("./lib.so", "\"./lib.so\""),
+            "pam_service" | "gssapi.service" => ("socks", "\"socks\""),
+            "gssapi.keytab" => ("/etc/a.keytab", "\"/etc/a.keytab\""),
+            "gssapi.realms" => ("A.TEST, B", "[\"A.TEST\", \"B\"]"),
+            "gssapi.principals" => ("*@A=*, x@B=y", "[\"*@A=*\", \"x@B=y\"]"),
+            "gssapi.require" => ("confidentiality", "\"confidentiality\""),
+            "gssapi.clear" => ("true", "true"),
+            "penalty.max" => ("20m", "\"20m\""),
+            "penalty.exempt" => ("10.0.0.0/8, ::1", "[\"10.0.0.0/8\", \"::1/128\"]"),
             "listen" => ("1099", "\"1099\" # 127.0.0.1:1099 and [::1]:1099"),
             _ => ("77ms", "\"77ms\""),
         };
@@ -714,7 +787,8 @@ fn every_variable_sets_its_key() {
             .to_string()
             .lines()
             .zip(config.to_string().lines())
-            .filter(|(before, after)| before != after)
+            // What a listener asks for follows from who there is.
+            .filter(|(before, after)| before != after && !after.starts_with("# auth: "))
             .map(|(_, after)| after.to_owned())
             .collect();
         assert_eq!(changed, [format!("{name} = {shown}")], "{}", key.path);
@@ -834,7 +908,7 @@ fn what_is_not_utf8_is_said_or_kept() {
     let error = error_of(load(b"RINGSOCKS_USER", b"\xff:x"));
     assert!(error.contains("the user's name is not UTF-8"), "{error}");
     let config = load(b"RINGSOCKS_USER", b"alice:\xff\xfe").unwrap();
-    assert_eq!(config.users["alice"].expose(), b"\xff\xfe");
+    assert_eq!(plain(&config.users, "alice"), b"\xff\xfe");
     assert!(load(b"OTHER_\xff", b"\xff").is_ok());
 }
 
@@ -875,12 +949,16 @@ fn only_what_strangers_could_use_is_refused() {
     }
 }
 
-/// Both ways to write users, with passwords that show themselves even in part.
-const CANARIES: [&str; 2] = [
+/// Each way to write users, with passwords that show themselves even in part.
+const CANARIES: [&str; 4] = [
     "log = \"info\"\nusers = { alice = \"plain:QKXJ-ZVWQ\", bob = 'plain:JQXZ' }\nworkers = 4\n\
      [timeout]\nidle = \"1s\"\n",
     "workers = 2\n[users]\nalice = \"plain:QKXJ-ZVWQ\"\nbob = \"plain:JQXZ\"\n[limit]\n\
      sessions = 5\n[[listen]]\naddress = 1080\n",
+    "auth_once = 0\nusers = { alice = \"$2b$QKXJ$ZVWQ\", bob = '$y$JQXZ$QKXJ' }\nworkers = 4\n\
+     groups = { staff = ['alice'] }\n[penalty]\nmax = \"1h\"\n",
+    "users_file = \"/u\"\n[users]\nalice = \"$6$QKXJ$ZVWQ\"\n[groups]\nstaff = []\n[[listen]]\n\
+     address = 1080\nauth = [{ methods = [\"password\"] }]\n[gssapi]\nkeytab = \"/k\"\n",
 ];
 
 fn assert_tells_no_secret(text: &str, result: &Result<Config, Error>) {
@@ -921,6 +999,10 @@ fn no_variable_or_flag_reveals_a_password() {
         ("RINGSOCKS_USERS", "alice:QKXJ"),
         ("RINGSOCKS_USERS_alice", "QKXJ"),
         ("RINGSOCKS_USERS_alice", "plain:QKXJ"),
+        ("RINGSOCKS_USERS_alice", "$2b$QKXJ"),
+        ("RINGSOCKS_USERS_FILE", "plain:QKXJ"),
+        ("RINGSOCKS_USERS_FILE", "$2b$QKXJ"),
+        ("RINGSOCKS_GROUPS", "plain:QKXJ"),
         ("RINGSOCKS_USERSalice", "plain:QKXJ"),
         ("RINGSOCKS_PASSWORD", "QKXJ"),
     ];

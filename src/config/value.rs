@@ -1,8 +1,10 @@
 //! Single values, read the same way wherever they come from.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::access_log::AccessLog;
@@ -13,9 +15,7 @@ use super::error::Problem;
 use super::listen::{self, ListenAddress, ListenCommand};
 use super::ports::PortRange;
 use super::resolver::Resolver;
-use super::secret::Secret;
 use super::targets::TargetRule;
-use ipnet::IpNet;
 
 pub(super) const COUNT: &str = "a whole number, 1 or more";
 pub(super) const LIMIT: &str = "a whole number; 0 = no limit";
@@ -40,7 +40,7 @@ pub(super) const PORTS: &str =
 pub(super) const ADVERTISE: &str = "an IP address such as \"203.0.113.7\", or who is told it, too: \
                                     \"10.0.0.0/8=10.0.0.1\"";
 pub(super) const ACCESS_LOG: &str = "\"stdout\", \"off\" or the path of a file";
-pub(super) const PASSWORD: &str = "\"plain:PASSWORD\", the only scheme so far";
+pub(super) const PATH: &str = "the path of a file";
 
 const MIB: u64 = 1 << 20;
 
@@ -103,7 +103,7 @@ impl Value<'_> {
         self.to_duration(DRAIN)
     }
 
-    fn to_duration(self, meant: &str) -> Result<Duration, Problem> {
+    pub(super) fn to_duration(self, meant: &str) -> Result<Duration, Problem> {
         let text = match self {
             Value::Integer(0) | Value::Text("0") | Value::Word("0") => return Ok(Duration::ZERO),
             Value::Text(text) | Value::Word(text) => text,
@@ -213,11 +213,31 @@ impl Value<'_> {
 
     /// Networks that clients may come from; everyone may if there are none.
     pub(super) fn to_clients(self) -> Result<Vec<IpNet>, Problem> {
+        self.to_networks("clients = [\"10.0.0.0/8\", \"192.0.2.1\"]")
+    }
+
+    pub(super) fn to_networks(self, meant: &str) -> Result<Vec<IpNet>, Problem> {
         let network = |value: Value<'_>| match value {
             Value::Text(text) | Value::Word(text) => listen::parse_network(text),
             _ => Err(value.wrong_type("a string", NETWORK)),
         };
-        self.to_list(network, "a list of networks", "clients = [\"10.0.0.0/8\", \"192.0.2.1\"]")
+        self.to_list(network, "a list of networks", meant)
+    }
+
+    pub(super) fn to_path(self) -> Result<PathBuf, Problem> {
+        self.to_text(PATH).map(PathBuf::from)
+    }
+
+    /// A text that says something, and can be told to C.
+    pub(super) fn to_text(self, meant: &str) -> Result<String, Problem> {
+        match self {
+            Value::Text("") | Value::Word("") => Err(Problem::new("it is empty").hint(meant)),
+            Value::Text(text) | Value::Word(text) if text.contains('\0') => {
+                Err(Problem::new("there is a NUL in it").hint(meant))
+            }
+            Value::Text(text) | Value::Word(text) => Ok(text.to_owned()),
+            _ => Err(self.wrong_type("a string", meant)),
+        }
     }
 
     /// What clients may connect to, never nothing.
@@ -269,7 +289,7 @@ impl Value<'_> {
     }
 
     /// The items of a list, or of a word with commas.
-    fn to_list<T>(
+    pub(super) fn to_list<T>(
         self,
         parse: impl Fn(Value<'_>) -> Result<T, Problem>,
         expected: &str,
@@ -296,73 +316,10 @@ impl Value<'_> {
     }
 }
 
-/// Reads a configured password, `plain:PASSWORD`. No message repeats any of it.
-pub(super) fn parse_password(text: &[u8]) -> Result<Secret, Problem> {
-    match text.strip_prefix(b"plain:") {
-        Some(password) => check_password(password),
-        None => Err(Problem::new("the password is in no known scheme").hint(PASSWORD)),
-    }
-}
-
-/// Takes a password as it is.
-pub(super) fn check_password(password: &[u8]) -> Result<Secret, Problem> {
-    match password.len() {
-        0..=Secret::MAX_LEN => Ok(Secret::new(password)),
-        _ => Err(Problem::new("the password is too long")
-            .hint("SOCKS carries at most 255 bytes of it (RFC 1929)")),
-    }
-}
-
-/// Shows a list of strings as a file would have it.
-pub(super) fn show_list(items: &[impl ToString]) -> String {
-    let quoted: Vec<_> = items.iter().map(|item| format!("\"{}\"", item.to_string())).collect();
-    format!("[{}]", quoted.join(", "))
-}
-
-/// Shows a size with the largest unit that gives a whole number.
-pub(super) fn show_size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut number, mut unit) = (bytes, 0);
-    while number % 1024 == 0 && number > 0 && unit + 1 < UNITS.len() {
-        (number, unit) = (number / 1024, unit + 1);
-    }
-    format!("\"{number}{}\"", UNITS[unit])
-}
-
-/// Shows a duration as a file would have it.
-pub(super) fn show_duration(duration: Duration) -> String {
-    match duration {
-        Duration::ZERO => "0".to_owned(),
-        _ => format!("\"{}\"", humantime::format_duration(duration)),
-    }
-}
-
-/// Shows a text as a file would have it, with no character that could not be seen.
-pub(super) fn show_text(text: &str) -> String {
-    let mut shown = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => shown.extend(['\\', character]),
-            '\'' => shown.push(character),
-            _ if character.escape_debug().len() > 1 => {
-                shown += &format!("\\U{:08x}", u32::from(character));
-            }
-            _ => shown.push(character),
-        }
-    }
-    shown + "\""
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::show::{show_duration, show_size};
     use super::*;
-
-    #[test]
-    fn what_cannot_be_seen_of_a_text_is_shown_by_its_number() {
-        assert_eq!(show_text("bob b"), r#""bob b""#);
-        assert_eq!(show_text(r#"a"b\c'dü"#), r#""a\"b\\c'dü""#);
-        assert_eq!(show_text("a\u{8}\n\u{202e}"), r#""a\U00000008\U0000000a\U0000202e""#);
-    }
 
     #[test]
     fn durations() {
