@@ -1,9 +1,8 @@
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::hint;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::thread;
+use std::sync::Arc;
+
+use super::shards::{Client, Shards};
 
 /// How many sessions, handshakes among them, and ports one client may have in the whole process. A
 /// client is an IPv4 address or an IPv6 /64, which is what one host may be given.
@@ -14,9 +13,7 @@ pub struct ClientLimits {
     sessions: Option<usize>,
     handshakes: Option<usize>,
     ports: Option<usize>,
-    shards: Box<[Mutex<HashMap<Client, Counts>>]>,
-    /// Odd, and no client knows it: nobody can choose addresses that meet in one shard.
-    seed: u64,
+    shards: Shards<HashMap<Client, Counts>>,
 }
 
 /// A client's session as it counts against its limits; dropped, it no longer does.
@@ -41,11 +38,6 @@ pub enum Excess {
     Ports,
 }
 
-/// The upper half of an IPv6 address, or an IPv4 address where no host has an IPv6 address: below
-/// ff00::/8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Client(u64);
-
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     sessions: usize,
@@ -54,19 +46,13 @@ struct Counts {
 }
 
 impl ClientLimits {
-    const SHARDS_LOG2: u32 = 6;
-    /// How often to look at a shard that is held before another thread has our CPU.
-    const LOOKS: usize = 1000;
-
     /// Limits of this many at a time; `None` is any number.
     pub fn new(
         sessions: Option<usize>,
         handshakes: Option<usize>,
         ports: Option<usize>,
     ) -> ClientLimits {
-        let shards = (0..1 << Self::SHARDS_LOG2).map(|_| Mutex::default()).collect();
-        let seed = RandomState::new().hash_one(0) | 1;
-        ClientLimits { sessions, handshakes, ports, shards, seed }
+        ClientLimits { sessions, handshakes, ports, shards: Shards::new() }
     }
 
     /// Counts a new session, in its handshake, of the client at this address.
@@ -75,7 +61,7 @@ impl ClientLimits {
         if self.sessions.is_none() && self.handshakes.is_none() {
             return Ok(Presence { limits: None, client, shakes_hands: false });
         }
-        let mut shard = self.shard(client);
+        let mut shard = self.shards.of(client.number());
         let counts = shard.get(&client).copied().unwrap_or_default();
         if self.sessions.is_some_and(|max| counts.sessions >= max) {
             return Err(Excess::Sessions);
@@ -97,7 +83,7 @@ impl ClientLimits {
     pub fn hold_port(self: &Arc<ClientLimits>, client: IpAddr) -> Result<HeldPort, Excess> {
         let Some(max) = self.ports else { return Ok(HeldPort(None)) };
         let client = Client::new(client);
-        let mut shard = self.shard(client);
+        let mut shard = self.shards.of(client.number());
         let counts = shard.entry(client).or_default();
         if counts.ports >= max {
             return Err(Excess::Ports);
@@ -107,7 +93,7 @@ impl ClientLimits {
     }
 
     fn give_back(&self, client: Client, back: Counts) {
-        let mut shard = self.shard(client);
+        let mut shard = self.shards.of(client.number());
         let Some(counts) = shard.get_mut(&client) else { return };
         counts.sessions -= back.sessions;
         counts.handshakes -= back.handshakes;
@@ -115,26 +101,6 @@ impl ClientLimits {
         if *counts == Counts::default() {
             shard.remove(&client);
             shrink_if_sparse(&mut shard);
-        }
-    }
-
-    /// Held for a few steps in a table, by a thread that has a CPU of its own: whoever finds it held
-    /// does better to look again than to go to sleep, which takes two system calls.
-    fn shard(&self, client: Client) -> MutexGuard<'_, HashMap<Client, Counts>> {
-        let index = client.0.wrapping_mul(self.seed) >> (u64::BITS - Self::SHARDS_LOG2);
-        let shard = &self.shards[index as usize];
-        let mut looks: usize = 0;
-        loop {
-            looks += 1;
-            match shard.try_lock() {
-                Ok(shard) => return shard,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                // Its thread may have lost its CPU: it gets ours.
-                Err(TryLockError::WouldBlock) if looks.is_multiple_of(Self::LOOKS) => {
-                    thread::yield_now()
-                }
-                Err(TryLockError::WouldBlock) => hint::spin_loop(),
-            }
         }
     }
 }
@@ -178,15 +144,6 @@ impl Drop for HeldPort {
     }
 }
 
-impl Client {
-    fn new(address: IpAddr) -> Client {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Client(u64::from(u32::MAX) << 32 | u64::from(v4.to_bits())),
-            IpAddr::V6(v6) => Client((v6.to_bits() >> 64) as u64),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -205,7 +162,7 @@ mod tests {
     }
 
     fn entries(limits: &ClientLimits) -> usize {
-        limits.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+        limits.shards.all().map(|shard| shard.len()).sum()
     }
 
     fn admit(limits: &Arc<ClientLimits>, text: &str) -> Result<Presence, Excess> {
@@ -295,11 +252,10 @@ mod tests {
         let crowd: Vec<_> =
             (0..20_000u32).map(|n| limits.admit(IpAddr::from(n.to_be_bytes())).unwrap()).collect();
         assert_eq!(entries(&limits), 20_000);
-        let fullest = limits.shards.iter().map(|shard| shard.lock().unwrap().len()).max().unwrap();
+        let fullest = limits.shards.all().map(|shard| shard.len()).max().unwrap();
         assert!(fullest < 20_000 / 8, "a shard has {fullest}");
         drop(crowd);
-        for shard in &limits.shards {
-            let shard = shard.lock().unwrap();
+        for shard in limits.shards.all() {
             assert!(shard.is_empty() && shard.capacity() <= 64, "{}", shard.capacity());
         }
     }
@@ -311,7 +267,7 @@ mod tests {
             let mut admitted = 0;
             for turn in 0..5000 {
                 let Ok(mut presence) = limits.admit(ip("192.0.2.1")) else { continue };
-                let counts = limits.shard(presence.client)[&presence.client];
+                let counts = limits.shards.of(presence.client.number())[&presence.client];
                 assert!(counts.sessions <= 5 && counts.handshakes <= 3);
                 if turn % 2 == 0 {
                     presence.handshake_over();

@@ -1,11 +1,16 @@
 //! May it: the gates that clients and targets pass.
 
+mod admitted;
 mod clients;
 mod commands;
+mod expiring;
+mod methods;
 #[cfg(test)]
 mod naive;
+mod penalties;
 mod places;
 mod ports;
+mod shards;
 mod special;
 mod targets;
 
@@ -13,8 +18,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+pub use admitted::Admitted;
 pub use clients::{ClientLimits, Excess, HeldPort, Presence};
 pub use commands::Commands;
+pub use methods::Methods;
+pub use penalties::Penalties;
 pub use places::{Bell, Extra, Place, SessionLimit};
 pub use ports::{Claim, NoPort, Ports};
 pub use targets::{Host, Targets};
