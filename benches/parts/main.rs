@@ -9,6 +9,7 @@ mod dns;
 mod handshake;
 mod lane;
 mod ring;
+mod sealing;
 mod timers;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ fn main() {
         handshake::bench,
         lane::bench,
         ring::bench,
+        sealing::bench,
         timers::bench,
     ];
     for bench in subjects {
