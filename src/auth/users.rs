@@ -1,28 +1,29 @@
-//! Who a client is: names and passwords (RFC 1929).
-
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fmt;
 
-use subtle::{Choice, ConstantTimeEq};
-use zeroize::Zeroizing;
-
+use super::Failure;
+use super::hashes::{Hash, Stored};
 use crate::proto::socks5::Credentials;
 
 /// The longest name or password, in bytes: more cannot be said on the wire.
 pub const FIELD_MAX: usize = 255;
 
-/// The users of a listener. Without any, no client is asked who it is.
+/// Who may come, and what each one's password must match.
+#[derive(Default)]
 pub struct Users {
-    passwords: HashMap<Box<[u8]>, Padded>,
-    /// What an unknown user's password is compared with.
-    dummy: Padded,
+    places: HashMap<Box<[u8]>, usize>,
+    /// In the order of the file, so that a stranger finds the same one whenever it is read.
+    stored: Vec<Stored>,
 }
 
-/// A length octet and a password padded to [`FIELD_MAX`], so that comparing takes the same time
-/// whatever the password is. Boxed, because moving it would leave copies that nobody wipes.
-type Padded = Box<Zeroizing<[u8; 1 + FIELD_MAX]>>;
+/// What a name's password is compared with; a stranger's with somebody's.
+#[derive(Clone, Copy)]
+pub(super) struct Entrant<'a> {
+    stored: Option<&'a Stored>,
+    is_known: bool,
+}
 
 impl Users {
     /// Users by name and password; both are bytes, and a NUL is one like any other.
@@ -33,45 +34,99 @@ impl Users {
         N: AsRef<[u8]>,
         P: AsRef<[u8]>,
     {
-        let mut passwords = HashMap::new();
+        let mut compiled = Users::none();
         for (name, passwd) in users {
             let name = name.as_ref();
-            let Some(passwd) = pad(passwd.as_ref()).filter(|_| name.len() <= FIELD_MAX) else {
-                return Err(UsersError::TooLong { name: name.into() });
-            };
-            match passwords.entry(name.into()) {
-                Entry::Vacant(vacant) => vacant.insert(passwd),
-                Entry::Occupied(_) => return Err(UsersError::Twice { name: name.into() }),
-            };
+            let too_long = || UsersError::TooLong { name: name.into() };
+            compiled.add(name, Stored::plain(passwd.as_ref()).ok_or_else(too_long)?)?;
         }
-        Ok(Users { passwords, dummy: zeros() })
+        Ok(compiled)
     }
 
     /// No users at all.
     pub fn none() -> Users {
-        Users { passwords: HashMap::new(), dummy: zeros() }
+        Users::default()
     }
 
     /// Whether there is no user.
     pub fn is_empty(&self) -> bool {
-        self.passwords.is_empty()
+        self.stored.is_empty()
+    }
+
+    /// Whether there is this user.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.places.contains_key(name)
     }
 
     /// Whether there is this user with this password. A wrong password takes as long to refuse as
     /// an unknown user.
     pub fn verify(&self, credentials: &Credentials<'_>) -> bool {
-        let Some(passwd) = pad(credentials.passwd) else { return false };
-        let (expected, known) = match self.passwords.get(credentials.uname) {
-            Some(expected) => (expected, Choice::from(1)),
-            None => (&self.dummy, Choice::from(0)),
+        self.entrant(credentials.uname, |_| 0).verify(credentials.passwd).is_ok()
+    }
+
+    pub(super) fn add(&mut self, name: &[u8], stored: Stored) -> Result<(), UsersError> {
+        if name.len() > FIELD_MAX {
+            return Err(UsersError::TooLong { name: name.into() });
+        }
+        match self.places.entry(name.into()) {
+            Entry::Vacant(vacant) => vacant.insert(self.stored.len()),
+            Entry::Occupied(_) => return Err(UsersError::Twice { name: name.into() }),
         };
-        (expected.ct_eq(passwd.as_slice()) & known).into()
+        self.stored.push(stored);
+        Ok(())
+    }
+
+    /// Whom a name means. `choose` picks, of this many, whom a stranger is to look like: one name
+    /// always the same, or time would tell it from a user's.
+    pub(super) fn entrant(&self, name: &[u8], choose: impl FnOnce(usize) -> usize) -> Entrant<'_> {
+        if self.is_empty() {
+            return Entrant { stored: None, is_known: false };
+        }
+        // For a user, too: choosing takes a time of its own.
+        let chosen = choose(self.stored.len());
+        let place = self.places.get(name);
+        Entrant { stored: self.stored.get(*place.unwrap_or(&chosen)), is_known: place.is_some() }
+    }
+}
+
+impl<'a> Entrant<'a> {
+    /// What it takes a while to compare with.
+    pub(super) fn hash(&self) -> Option<&'a Hash> {
+        match self.stored {
+            Some(Stored::Hash(hash)) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// Whether it is who it says. A stranger's password is compared all the same.
+    pub(super) fn verify(&self, passwd: &[u8]) -> Result<(), Failure> {
+        let is_right = self.stored.map_or(Ok(false), |stored| stored.matches(passwd));
+        match (self.is_known, is_right) {
+            (false, _) => Err(Failure::UnknownUser),
+            (true, Ok(true)) => Ok(()),
+            (true, Ok(false)) => Err(Failure::WrongPassword),
+            (true, Err(failure)) => Err(failure),
+        }
+    }
+}
+
+/// Fails on a name that cannot be written into a file, or that nobody means: empty, with a colon, a
+/// control character or spaces around it, or longer than a client can send.
+pub fn check_name(name: &[u8]) -> Result<(), NameError> {
+    match name {
+        [] => Err(NameError::Empty),
+        [b'#', ..] => Err(NameError::Comment),
+        _ if name.len() > FIELD_MAX => Err(NameError::TooLong),
+        _ if name.contains(&b':') => Err(NameError::Colon),
+        _ if name.iter().any(u8::is_ascii_control) => Err(NameError::Control),
+        _ if name.trim_ascii() != name => Err(NameError::Space),
+        _ => Ok(()),
     }
 }
 
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Users {{ {} users, passwords: [redacted] }}", self.passwords.len())
+        write!(f, "Users {{ {} users, passwords: [redacted] }}", self.stored.len())
     }
 }
 
@@ -107,17 +162,40 @@ impl fmt::Display for UsersError {
 
 impl Error for UsersError {}
 
-fn zeros() -> Padded {
-    Box::new(Zeroizing::new([0; 1 + FIELD_MAX]))
+/// What is wrong with a user's name, which is not repeated: it may be a password that stands in
+/// the wrong place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// There is none.
+    Empty,
+    /// Its line would be a comment.
+    Comment,
+    /// No client can send it.
+    TooLong,
+    /// A colon ends it.
+    Colon,
+    /// A control character is in it.
+    Control,
+    /// A space is before or behind it.
+    Space,
 }
 
-fn pad(passwd: &[u8]) -> Option<Padded> {
-    let len = u8::try_from(passwd.len()).ok()?;
-    let mut padded = zeros();
-    padded[0] = len;
-    padded[1..=passwd.len()].copy_from_slice(passwd);
-    Some(padded)
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameError::Empty => f.write_str("there is no user's name"),
+            NameError::Comment => f.write_str("a user's name cannot begin with #"),
+            NameError::TooLong => {
+                write!(f, "a user's name may have {FIELD_MAX} bytes, no client can send more")
+            }
+            NameError::Colon => f.write_str("a user's name cannot have a colon in it"),
+            NameError::Control => f.write_str("a user's name cannot have control characters in it"),
+            NameError::Space => f.write_str("a user's name cannot begin or end with a space"),
+        }
+    }
 }
+
+impl Error for NameError {}
 
 #[cfg(test)]
 mod tests {
