@@ -1,3 +1,5 @@
+use std::mem;
+
 use super::pipe::Pipes;
 use super::{Pipe, Ring};
 use crate::config::RelayMode;
@@ -8,7 +10,12 @@ pub const RING_BYTES: usize = 128 * 1024;
 /// The size of a negotiation's inbox, in bytes: room for the largest SOCKS message.
 pub const INBOX_BYTES: usize = 1024;
 
-/// One reactor's buffers: rings and pipes for lanes, bounded, and small inboxes for negotiations.
+/// So many more may be lent to receive tokens in, when lanes have all of them; and as many again for
+/// those of whom we know.
+const RINGS_FOR_TOKENS: usize = 16;
+
+/// One reactor's buffers: rings and pipes for lanes, bounded, small inboxes for negotiations, and room
+/// for tokens that do not fit one.
 ///
 /// Buffers belong to bytes, not to connections: each goes back when it is empty, and the one that
 /// came back last is lent first, so that the hot ones stay in the processor's cache.
@@ -17,20 +24,28 @@ pub struct Buffers {
     rings_max: usize,
     inboxes: Pool,
     scratch: Box<[u8]>,
+    token: Vec<u8>,
+    /// What tokens have that is no ring and no inbox.
+    token_bytes: usize,
+    /// What tokens of somebody unknown have that is no inbox.
+    stranger_bytes: usize,
     pipes: Pipes,
     mode: RelayMode,
     unspliceable: u64,
 }
 
 impl Buffers {
-    /// Buffers of at most `rings_max` rings and `pipes_max` pipes, which are used as `mode` says.
-    /// Each session needs at most one inbox, so that limiting sessions limits inboxes: 1 KiB each.
+    /// Buffers of at most `rings_max` rings for lanes and `pipes_max` pipes, which are used as `mode`
+    /// says. Tokens are received in what is left of the rings, and in a few more. Each session needs at most two inboxes, so that limiting sessions limits inboxes: 1 KiB each.
     pub fn new(rings_max: usize, mode: RelayMode, pipes_max: usize) -> Buffers {
         Buffers {
             rings: Pool::new(RING_BYTES),
             rings_max,
             inboxes: Pool::new(INBOX_BYTES),
             scratch: vec![0; RING_BYTES].into(),
+            token: Vec::new(),
+            token_bytes: 0,
+            stranger_bytes: 0,
             pipes: Pipes::new(if mode == RelayMode::Copy { 0 } else { pipes_max }),
             mode,
             unspliceable: 0,
@@ -89,8 +104,62 @@ impl Buffers {
     }
 
     /// Room for bytes that nobody has to keep: what is left when all rings are in use.
-    pub fn scratch(&mut self) -> &mut [u8] {
-        &mut self.scratch
+    pub(super) fn take_scratch(&mut self) -> Box<[u8]> {
+        mem::take(&mut self.scratch)
+    }
+
+    /// Takes the room back.
+    pub(super) fn give_scratch(&mut self, scratch: Box<[u8]>) {
+        self.scratch = scratch;
+    }
+
+    /// Room for a token that is larger than an inbox, instead of the `old`, of whom we know or of
+    /// somebody unknown: strangers may have half as much as lanes, whatever those have.
+    pub(super) fn token_room(
+        &mut self,
+        capacity: usize,
+        old: Option<&Ring>,
+        is_trusted: bool,
+    ) -> Option<Ring> {
+        let old = old.map_or(0, Ring::capacity);
+        let given_back = if matches!(old, INBOX_BYTES | RING_BYTES) { 0 } else { old };
+        let bytes = self.token_bytes - given_back + capacity;
+        let more = if is_trusted { 2 * RINGS_FOR_TOKENS } else { RINGS_FOR_TOKENS };
+        if self.rings.lent + bytes.div_ceil(RING_BYTES) > self.rings_max + more {
+            return None;
+        }
+        if !is_trusted {
+            let given_back = if old == INBOX_BYTES { 0 } else { old };
+            let strangers = self.stranger_bytes - given_back + capacity;
+            if strangers > self.rings_max.div_ceil(2) * RING_BYTES {
+                return None;
+            }
+            self.stranger_bytes += capacity;
+        }
+        if capacity == RING_BYTES {
+            return Some(self.rings.take());
+        }
+        self.token_bytes += capacity;
+        Some(Ring::new(capacity))
+    }
+
+    /// Takes room for a token back.
+    pub(super) fn give_token_room(&mut self, room: Ring, is_trusted: bool) {
+        if !is_trusted && room.capacity() != INBOX_BYTES {
+            self.stranger_bytes -= room.capacity();
+        }
+        self.give(room);
+    }
+
+    /// Room for the token that is being made, empty.
+    pub(super) fn take_token(&mut self) -> Vec<u8> {
+        mem::take(&mut self.token)
+    }
+
+    /// Takes that room back. What it holds is forgotten.
+    pub(super) fn give_token(&mut self, mut token: Vec<u8>) {
+        token.clear();
+        self.token = token;
     }
 
     /// An inbox for a negotiation.
@@ -101,17 +170,21 @@ impl Buffers {
     /// Takes a ring or an inbox back. What it still holds is forgotten.
     pub fn give(&mut self, mut ring: Ring) {
         ring.clear();
-        if ring.capacity() == INBOX_BYTES { self.inboxes.give(ring) } else { self.rings.give(ring) }
+        match ring.capacity() {
+            INBOX_BYTES => self.inboxes.give(ring),
+            RING_BYTES => self.rings.give(ring),
+            bytes => self.token_bytes -= bytes,
+        }
     }
 
-    /// How many rings are in use.
+    /// How many rings are in use, or as much memory.
     pub fn rings_lent(&self) -> usize {
-        self.rings.lent
+        self.rings.lent + self.token_bytes.div_ceil(RING_BYTES)
     }
 
     /// How many rings could be lent now.
     pub fn rings_left(&self) -> usize {
-        self.rings_max.saturating_sub(self.rings.lent)
+        self.rings_max.saturating_sub(self.rings_lent())
     }
 
     /// How many inboxes are in use.
@@ -166,6 +239,27 @@ mod tests {
         assert_eq!(buffers.rings_left(), 1);
         inboxes.into_iter().for_each(|inbox| buffers.give(inbox));
         assert_eq!(buffers.inboxes_lent(), 0);
+    }
+
+    #[test]
+    fn rooms_for_tokens_are_counted_by_their_bytes() {
+        let mut buffers = Buffers::new(4, RelayMode::Auto, 0);
+        let small = RING_BYTES / 32;
+        let mut rooms: Vec<Ring> =
+            std::iter::from_fn(|| buffers.token_room(small, None, false)).take(100).collect();
+        assert_eq!((rooms.len(), buffers.rings_lent(), buffers.rings_left()), (64, 2, 2));
+        // In the place of the old one there is room for one that is no larger.
+        let old = rooms.pop().unwrap();
+        assert!(buffers.token_room(2 * small, Some(&old), false).is_none());
+        rooms.push(buffers.token_room(small, Some(&old), false).unwrap());
+        buffers.give(old);
+        // Lanes may have the other half, and who is known gets something even then.
+        let rings = [buffers.ring().unwrap(), buffers.ring().unwrap()];
+        assert!(buffers.ring().is_none());
+        let known = buffers.token_room(RING_BYTES, None, true).unwrap();
+        assert_eq!((buffers.rings_lent(), buffers.rings_left()), (5, 0));
+        rooms.into_iter().chain(rings).chain([known]).for_each(|room| buffers.give(room));
+        assert_eq!((buffers.rings_lent(), buffers.rings_left()), (0, 4));
     }
 
     #[test]

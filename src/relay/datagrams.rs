@@ -50,6 +50,8 @@ pub struct Parcel<'a> {
     pub header: Option<Header>,
     /// What it carries.
     pub data: &'a [u8],
+    /// How many bytes of that count for nobody: the seal's, and a header's that is within.
+    pub wrapping: usize,
 }
 
 /// Parcels on their way.
@@ -129,14 +131,16 @@ impl<D: DatagramSocket> DatagramEndpoint<D> {
         Ok(())
     }
 
-    /// Receives what one turn is enough for. Returns how many datagrams came too fast since.
-    pub fn receive(&mut self, batch: &mut Batch) -> u32 {
+    /// Receives what one turn is enough for, in `max` messages at most. Returns how many datagrams
+    /// came too fast since.
+    pub fn receive(&mut self, batch: &mut Batch, max: usize) -> u32 {
         batch.clear();
+        let max = max.min(self.batch_max.into());
         for _ in 0..Self::ERRORS_MAX {
-            match self.socket.receive(batch, self.batch_max.into()) {
+            match self.socket.receive(batch, max) {
                 Ok(n) => {
                     // A short batch has emptied the queue, unless it ended at an error.
-                    self.readable = n == usize::from(self.batch_max) || self.error_reported;
+                    self.readable = n == max || self.error_reported;
                     return self.adapt_to(batch);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -268,7 +272,7 @@ impl Parcel<'_> {
 impl Posted {
     fn count_sent(&mut self, run: &[Parcel<'_>]) {
         self.parcels += run.len() as u64;
-        self.bytes += run.iter().map(|parcel| parcel.data.len() as u64).sum::<u64>();
+        self.bytes += run.iter().map(|it| (it.data.len() - it.wrapping) as u64).sum::<u64>();
     }
 }
 
@@ -406,6 +410,7 @@ mod tests {
             to: Some(at(to)),
             header: None,
             data: &data[..*len],
+            wrapping: 0,
         };
         wanted.iter().map(parcel).collect()
     }
@@ -447,7 +452,7 @@ mod tests {
         let header = Some(Header::new(at(PEER)));
         let mut parcels = Parcels::new();
         for data in [&b"one"[..], b"two", b"3"] {
-            parcels.push(Parcel { to: None, header, data });
+            parcels.push(Parcel { to: None, header, data, wrapping: 0 });
         }
         let posted = endpoint.post(&mut parcels, &mut Segmentation::new());
         assert_eq!(posted, Posted { parcels: 3, bytes: 7, ..Posted::default() });
@@ -536,10 +541,10 @@ mod tests {
         let mut batch = Batch::new();
         assert!(!endpoint.is_readable());
         endpoint.handle_readiness(READABLE);
-        endpoint.receive(&mut batch);
+        endpoint.receive(&mut batch, Batch::LEN_MAX);
         assert!(endpoint.is_readable());
         assert_eq!(batch.messages().len(), Batch::LEN_MAX);
-        endpoint.receive(&mut batch);
+        endpoint.receive(&mut batch, Batch::LEN_MAX);
         assert!(!endpoint.is_readable());
         assert_eq!(endpoint.socket.calls, 2);
     }
@@ -552,7 +557,7 @@ mod tests {
         let mut batch = Batch::new();
         endpoint.handle_readiness(Readiness { error: true, ..READABLE });
         for left in [true, true, false] {
-            endpoint.receive(&mut batch);
+            endpoint.receive(&mut batch, Batch::LEN_MAX);
             assert_eq!(batch.messages().len(), usize::from(left));
             assert_eq!(endpoint.is_readable(), left);
         }
@@ -563,7 +568,7 @@ mod tests {
         let receives = [const { Err(libc::ENOMEM) }; 20];
         let mut endpoint = endpoint(Scripted { receives: receives.into(), ..Scripted::default() });
         endpoint.handle_readiness(READABLE);
-        endpoint.receive(&mut Batch::new());
+        endpoint.receive(&mut Batch::new(), Batch::LEN_MAX);
         assert!(!endpoint.is_readable() && endpoint.is_starved());
         assert!(endpoint.socket.calls < 20);
         endpoint.look_again();
@@ -577,12 +582,12 @@ mod tests {
         let mut endpoint = endpoint(Scripted { receives: receives.into(), ..Scripted::default() });
         let mut batch = Batch::new();
         endpoint.handle_readiness(READABLE);
-        endpoint.receive(&mut batch);
+        endpoint.receive(&mut batch, Batch::LEN_MAX);
         assert!(!endpoint.is_readable(), "it was short");
         endpoint.handle_readiness(READABLE);
-        endpoint.receive(&mut batch);
+        endpoint.receive(&mut batch, Batch::LEN_MAX);
         assert!(endpoint.is_readable(), "four are all that it takes now");
-        endpoint.receive(&mut batch);
+        endpoint.receive(&mut batch, Batch::LEN_MAX);
         assert_eq!(usize::from(endpoint.batch_max), Batch::LEN_MAX);
     }
 
@@ -619,7 +624,7 @@ mod tests {
             let all: Vec<Parcel<'_>> = wanted
                 .iter()
                 .map(|&(to, len, has)| {
-                    Parcel { to: peers[to], header: header(has), data: &data[..len] }
+                    Parcel { to: peers[to], header: header(has), data: &data[..len], wrapping: 0 }
                 })
                 .collect();
             let socket =

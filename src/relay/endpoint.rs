@@ -2,7 +2,8 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 
-use super::Pipe;
+use super::sealing::Stage;
+use super::{Buffers, Pipe};
 use crate::sys;
 
 /// A connected, non-blocking stream socket, as far as a session needs one.
@@ -91,6 +92,8 @@ pub struct Endpoint<S> {
     finished: bool,
     starved: bool,
     fault: Fault,
+    /// What opens and seals the messages of a client that has asked for that.
+    pub(super) stage: Option<Box<Stage>>,
 }
 
 /// What is known to have gone wrong with a connection.
@@ -116,6 +119,7 @@ impl<S: Socket> Endpoint<S> {
             finished: false,
             starved: false,
             fault: Fault::Sound,
+            stage: None,
         }
     }
 
@@ -136,13 +140,24 @@ impl<S: Socket> Endpoint<S> {
     }
 
     /// Receives into `into`, which is not empty.
-    pub fn recv(&mut self, into: &mut [u8]) -> Received {
+    #[inline]
+    pub fn recv(&mut self, into: &mut [u8], buffers: &mut Buffers) -> Received {
+        match self.stage {
+            None => self.recv_raw(into),
+            Some(_) => self.recv_opened(into, buffers),
+        }
+    }
+
+    pub(super) fn recv_raw(&mut self, into: &mut [u8]) -> Received {
         let wanted = into.len();
         self.receive(Some(wanted), |socket| socket.recv(into))
     }
 
     /// Receives into `into`, which is not empty, and leaves it all to be received again.
-    pub fn peek(&mut self, into: &mut [u8]) -> Received {
+    pub fn peek(&mut self, into: &mut [u8], buffers: &mut Buffers) -> Received {
+        if self.stage.is_some() {
+            return self.peek_opened(into, buffers);
+        }
         let wanted = into.len();
         let peeked = self.receive(Some(wanted), |socket| socket.peek(into));
         if let Received::Bytes(_) = peeked {
@@ -152,7 +167,11 @@ impl<S: Socket> Endpoint<S> {
     }
 
     /// Throws away up to `max` received bytes.
-    pub fn discard(&mut self, max: usize) -> Received {
+    pub fn discard(&mut self, max: usize, buffers: &mut Buffers) -> Received {
+        let discarded = self.stage.as_mut().and_then(|stage| stage.discard(max, buffers));
+        if let Some(received) = discarded {
+            return received;
+        }
         self.receive(Some(max), |socket| socket.discard(max))
     }
 
@@ -183,7 +202,15 @@ impl<S: Socket> Endpoint<S> {
     }
 
     /// Sends some of `bytes`, which is not empty.
-    pub fn send(&mut self, bytes: &[u8]) -> Sent {
+    #[inline]
+    pub fn send(&mut self, bytes: &[u8], buffers: &mut Buffers) -> Sent {
+        match self.stage {
+            None => self.send_raw(bytes),
+            Some(_) => self.send_sealed(bytes, buffers),
+        }
+    }
+
+    pub(super) fn send_raw(&mut self, bytes: &[u8]) -> Sent {
         self.deliver(Some(bytes.len()), |socket| socket.send(bytes))
     }
 
@@ -213,12 +240,12 @@ impl<S: Socket> Endpoint<S> {
 
     /// Whether something may be there to receive.
     pub fn is_readable(&self) -> bool {
-        self.readable
+        self.readable || self.stage.as_ref().is_some_and(|stage| stage.is_readable())
     }
 
     /// Whether it may be spliced from: an urgent byte stops a splice for ever.
     pub fn can_splice(&self) -> bool {
-        !self.urgent
+        !self.urgent && !self.is_sealed()
     }
 
     /// Whether there may be room to send. A broken socket is writable: trying tells.
@@ -233,7 +260,7 @@ impl<S: Socket> Endpoint<S> {
 
     /// Whether the connection was reset before its FIN.
     pub fn is_reset(&self) -> bool {
-        matches!(self.fault, Fault::Reset(_))
+        matches!(self.fault, Fault::Reset(_)) || self.is_forged()
     }
 
     /// Why it was reset before its FIN; of a connection attempt: why it failed.
@@ -246,7 +273,7 @@ impl<S: Socket> Endpoint<S> {
 
     /// Whether nothing sent will arrive any more.
     pub fn is_broken(&self) -> bool {
-        self.fault != Fault::Sound
+        self.fault != Fault::Sound || self.is_forged()
     }
 
     /// Whether the kernel was out of memory when we tried: no edge will tell when it is not.
@@ -265,6 +292,11 @@ impl<S: Socket> Endpoint<S> {
     /// Whether the peer has acknowledged all that was sent, or never will.
     pub fn is_acknowledged(&self) -> bool {
         self.fault != Fault::Sound || !matches!(self.socket.unacknowledged(), Ok(1..))
+    }
+
+    /// Nothing can be received before it is looked at again: there is no room for it.
+    pub(super) fn starve(&mut self) {
+        (self.readable, self.starved) = (false, true);
     }
 
     /// Our end's address.
@@ -290,7 +322,7 @@ impl<S: Socket> Endpoint<S> {
     ) -> Received {
         while self.readable {
             match call(&mut self.socket) {
-                Ok(0) if self.is_reset() => return Received::Reset,
+                Ok(0) if matches!(self.fault, Fault::Reset(_)) => return Received::Reset,
                 Ok(0) => {
                     self.ended = true;
                     return Received::End;
@@ -402,17 +434,18 @@ fn is_shortage(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RelayMode;
     use crate::relay::scripted::{READY, Scripted, endpoint};
 
     fn recv(endpoint: &mut Endpoint<Scripted>) -> Received {
-        endpoint.recv(&mut [0; 8])
+        endpoint.recv_raw(&mut [0; 8])
     }
 
     #[test]
     fn nothing_is_tried_before_the_poll_reports_it() {
         let mut endpoint = Endpoint::new(Scripted::receiving([Ok(&b"early"[..])]));
         assert_eq!(recv(&mut endpoint), Received::Blocked);
-        assert_eq!(endpoint.send(b"x"), Sent::Blocked);
+        assert_eq!(endpoint.send_raw(b"x"), Sent::Blocked);
         assert_eq!(endpoint.scripted().calls, 0);
     }
 
@@ -442,9 +475,15 @@ mod tests {
     #[test]
     fn a_peek_leaves_the_bytes_and_the_readiness() {
         let mut endpoint = endpoint(Scripted::receiving([Ok(&b"abc"[..])]), READY);
-        assert_eq!(endpoint.peek(&mut [0; 8]), Received::Bytes(3));
+        assert_eq!(
+            endpoint.peek(&mut [0; 8], &mut Buffers::new(0, RelayMode::Copy, 0)),
+            Received::Bytes(3)
+        );
         assert!(endpoint.is_readable());
-        assert_eq!(endpoint.discard(3), Received::Bytes(3));
+        assert_eq!(
+            endpoint.discard(3, &mut Buffers::new(0, RelayMode::Copy, 0)),
+            Received::Bytes(3)
+        );
         assert_eq!(recv(&mut endpoint), Received::Blocked);
     }
 
@@ -454,7 +493,7 @@ mod tests {
         let mut endpoint = endpoint(Scripted::receiving(script), READY);
         assert_eq!(recv(&mut endpoint), Received::Bytes(3));
         endpoint.scripted().room = [Err(libc::EINTR), Ok(1)].into();
-        assert_eq!(endpoint.send(b"x"), Sent::Bytes(1));
+        assert_eq!(endpoint.send_raw(b"x"), Sent::Bytes(1));
     }
 
     #[test]
@@ -467,7 +506,7 @@ mod tests {
             assert_eq!(recv(&mut endpoint), Received::Reset);
         }
         assert!(endpoint.is_reset() && endpoint.is_broken());
-        assert_eq!(endpoint.send(b"x"), Sent::Broken);
+        assert_eq!(endpoint.send_raw(b"x"), Sent::Broken);
     }
 
     #[test]
@@ -477,7 +516,7 @@ mod tests {
         told.handle_readiness(Readiness { error: true, ..READY });
         let refused = Scripted { room: [Err(libc::ECONNRESET)].into(), ..queued() };
         let mut sending = endpoint(refused, READY);
-        assert_eq!(sending.send(b"x"), Sent::Broken);
+        assert_eq!(sending.send_raw(b"x"), Sent::Broken);
         for (endpoint, errno) in [(&mut told, libc::ETIMEDOUT), (&mut sending, libc::ECONNRESET)] {
             assert_eq!(recv(endpoint), Received::Bytes(3));
             endpoint.handle_readiness(READY);
@@ -501,7 +540,7 @@ mod tests {
         let mut told = Endpoint::new(Scripted { pending_error: Some(libc::EPIPE), ..script() });
         told.handle_readiness(Readiness { error: true, ..READY });
         let mut sending = endpoint(Scripted { room: [Err(libc::EPIPE)].into(), ..script() }, READY);
-        assert_eq!(sending.send(b"x"), Sent::Broken);
+        assert_eq!(sending.send_raw(b"x"), Sent::Broken);
         for endpoint in [&mut told, &mut sending] {
             assert_eq!(recv(endpoint), Received::Bytes(3));
             endpoint.handle_readiness(READY);
@@ -547,11 +586,11 @@ mod tests {
     #[test]
     fn a_blocked_or_short_send_waits_for_an_edge() {
         let mut endpoint = endpoint(Scripted::sending([Ok(2), Err(libc::EAGAIN)]), READY);
-        assert_eq!(endpoint.send(b"abc"), Sent::Bytes(2));
-        assert_eq!(endpoint.send(b"c"), Sent::Blocked);
+        assert_eq!(endpoint.send_raw(b"abc"), Sent::Bytes(2));
+        assert_eq!(endpoint.send_raw(b"c"), Sent::Blocked);
         assert_eq!(endpoint.scripted().calls, 1);
         endpoint.handle_readiness(READY);
-        assert_eq!(endpoint.send(b"c"), Sent::Blocked);
+        assert_eq!(endpoint.send_raw(b"c"), Sent::Blocked);
         assert!(!endpoint.is_writable());
         assert!(!endpoint.is_starved());
     }
@@ -565,12 +604,12 @@ mod tests {
             };
             let mut endpoint = endpoint(script, READY);
             assert_eq!(recv(&mut endpoint), Received::Blocked);
-            assert_eq!(endpoint.send(b"x"), Sent::Blocked);
+            assert_eq!(endpoint.send_raw(b"x"), Sent::Blocked);
             assert!(endpoint.is_starved());
             endpoint.look_again();
             assert!(!endpoint.is_starved());
             assert_eq!(recv(&mut endpoint), Received::Bytes(3));
-            assert_eq!(endpoint.send(b"x"), Sent::Bytes(1));
+            assert_eq!(endpoint.send_raw(b"x"), Sent::Bytes(1));
         }
     }
 

@@ -112,9 +112,20 @@ impl Work {
     /// What a call costs at least: a turn is at most 16 of them.
     const CALL_BYTES: usize = Work::TURN_BYTES / 16;
 
+    /// The same where every byte is sealed or opened: that takes about as long.
+    const SEALED_TURN_BYTES: usize = 64 * 1024;
+
     /// A fresh allowance.
     pub fn new() -> Work {
         Work { bytes: Work::TURN_BYTES, moved: false }
+    }
+
+    /// A fresh allowance for a lane from or to this client.
+    pub fn for_client<S: Socket>(client: &Endpoint<S>) -> Work {
+        match client.is_sealed() {
+            true => Work { bytes: Work::SEALED_TURN_BYTES, moved: false },
+            false => Work::new(),
+        }
     }
 
     /// Whether anything moved, be it an end: the time of a half-closed session begins with that.
@@ -178,7 +189,7 @@ impl Lane {
         while self.is_pending() {
             let sent = match (&mut self.ring, &mut self.pipe) {
                 (Some(ring), _) if !ring.is_empty() => {
-                    let sent = sink.send(ring.bytes());
+                    let sent = sink.send(ring.bytes(), buffers);
                     if let Sent::Bytes(n) = sent {
                         ring.consume(n);
                     }
@@ -252,7 +263,8 @@ impl Lane {
         work: &mut Work,
     ) {
         if self.ring.is_none() && self.pipe.is_none() {
-            let splices = self.pace.is_splicing(buffers.mode()) && source.can_splice();
+            let splices =
+                self.pace.is_splicing(buffers.mode()) && source.can_splice() && !sink.is_sealed();
             self.pipe = splices.then(|| buffers.pipe()).flatten();
         }
         if self.pipe.is_some() {
@@ -262,9 +274,9 @@ impl Lane {
             self.ring = buffers.ring();
         }
         let Some(ring) = &mut self.ring else {
-            return self.carry(source, sink, buffers.scratch(), work);
+            return self.carry(source, sink, buffers, work);
         };
-        match source.recv(ring.room()) {
+        match source.recv(ring.room(), buffers) {
             Received::Bytes(n) => {
                 ring.fill(n);
                 work.moved = true;
@@ -301,19 +313,25 @@ impl Lane {
         &mut self,
         source: &mut Endpoint<S>,
         sink: &mut Endpoint<S>,
-        scratch: &mut [u8],
+        buffers: &mut Buffers,
         work: &mut Work,
     ) {
-        let n = match source.peek(scratch) {
-            Received::Bytes(n) => n,
-            received => return self.handle_end(received),
+        let mut scratch = buffers.take_scratch();
+        let sent = match source.peek(&mut scratch, buffers) {
+            Received::Bytes(n) => Ok(sink.send(&scratch[..n], buffers)),
+            received => Err(received),
         };
-        match sink.send(&scratch[..n]) {
+        buffers.give_scratch(scratch);
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(received) => return self.handle_end(received),
+        };
+        match sent {
             Sent::Bytes(n) => {
                 self.bytes += n as u64;
                 work.moved = true;
                 work.spend(n);
-                self.drop_sent(source, n);
+                self.drop_sent(source, n, buffers);
             }
             Sent::Blocked => {}
             Sent::Broken => self.end(Flow::Discarding, work),
@@ -321,9 +339,14 @@ impl Lane {
     }
 
     /// Takes from the source what the sink has been sent.
-    fn drop_sent<S: Socket>(&mut self, source: &mut Endpoint<S>, mut sent: usize) {
+    fn drop_sent<S: Socket>(
+        &mut self,
+        source: &mut Endpoint<S>,
+        mut sent: usize,
+        buffers: &mut Buffers,
+    ) {
         while sent > 0 {
-            match source.discard(sent) {
+            match source.discard(sent, buffers) {
                 Received::Bytes(n) => sent -= n,
                 // What was peeked at is there. If it is not, sending it again would be worse.
                 Received::Blocked | Received::End | Received::Reset => {
@@ -342,8 +365,13 @@ impl Lane {
         }
     }
 
-    fn discard<S: Socket>(&mut self, source: &mut Endpoint<S>, work: &mut Work) {
-        match source.discard(Work::TURN_BYTES) {
+    fn discard<S: Socket>(
+        &mut self,
+        source: &mut Endpoint<S>,
+        buffers: &mut Buffers,
+        work: &mut Work,
+    ) {
+        match source.discard(Work::TURN_BYTES, buffers) {
             Received::Bytes(n) => work.spend(n),
             Received::Blocked => {}
             Received::End | Received::Reset => self.flow = Flow::Closed,
@@ -377,7 +405,7 @@ pub fn pump<S: Socket>(
                 if work.is_spent() {
                     return Pumped::Yielded;
                 }
-                lane.discard(source, work);
+                lane.discard(source, buffers, work);
             }
             Flow::Open | Flow::Flushing(_) | Flow::Closed | Flow::Severed | Flow::Discarding => {
                 return Pumped::Blocked;
@@ -391,8 +419,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proto::gssapi::{Broken, MessageType, Opened, Order, Seal, header};
     use crate::relay::scripted::{READY, Scripted, endpoint};
-    use crate::relay::{RING_BYTES, Readiness};
+    use crate::relay::{RING_BYTES, Readiness, Stage, Tokens};
 
     /// One lane and all that it needs.
     struct Bench {
@@ -427,6 +456,57 @@ mod tests {
 
         fn sent(&mut self) -> &[u8] {
             &self.sink.scripted().sent
+        }
+    }
+
+    /// Protects nothing.
+    struct Bare;
+
+    impl Seal for Bare {
+        fn message_max(&self, token_max: usize, _: bool) -> usize {
+            token_max
+        }
+
+        fn wrap(&mut self, message: &[u8], _: bool, out: &mut Vec<u8>) -> Result<(), Broken> {
+            out.extend_from_slice(message);
+            Ok(())
+        }
+
+        fn unwrap(&mut self, token: &mut [u8]) -> Result<Opened, Broken> {
+            Ok(Opened { message: 0..token.len(), confidential: false, order: Order::Next })
+        }
+    }
+
+    /// A source that has sent these messages in one segment.
+    fn sealed(messages: &[&[u8]], sink: Scripted, rings_max: usize) -> Bench {
+        let token = |it: &&[u8]| [&header(MessageType::Data, it.len()), *it].concat();
+        let tokens = messages.iter().flat_map(token).collect();
+        let source = Scripted { incoming: [Ok(tokens)].into(), ..Scripted::default() };
+        let mut bench = Bench::new(source, sink, rings_max);
+        bench.source.seal(Stage::new(Box::new(Bare), false, Tokens::default()));
+        bench
+    }
+
+    #[test]
+    fn messages_for_a_broken_sink_are_thrown_away_unopened() {
+        for rings in [0, 1] {
+            let broken = Scripted::sending([Err(libc::EPIPE)]);
+            let mut bench = sealed(&[b"one", b"two", b"three"], broken, rings);
+            assert_eq!(bench.pump(), Pumped::Blocked);
+            assert_eq!(bench.lane.flow(), Flow::Discarding);
+            assert!(!bench.source.is_readable());
+            assert_eq!((bench.buffers.rings_lent(), bench.buffers.inboxes_lent()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_sealed_source_that_is_idle_holds_nothing() {
+        for rings in [0, 1] {
+            let long = [7; 3000];
+            let mut bench = sealed(&[b"one", &long], Scripted::default(), rings);
+            assert_eq!(bench.pump(), Pumped::Blocked);
+            assert_eq!(bench.sent().len(), 3003);
+            assert_eq!((bench.buffers.rings_lent(), bench.buffers.inboxes_lent()), (0, 0));
         }
     }
 

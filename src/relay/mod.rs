@@ -11,10 +11,15 @@ mod buffers;
 mod datagrams;
 mod endpoint;
 mod lane;
+#[cfg(test)]
+#[path = "../../tests/support/mechanism.rs"]
+mod mechanism;
 mod pipe;
 mod ring;
 #[cfg(test)]
 mod scripted;
+mod sealing;
+mod tokens;
 
 pub use buffers::{Buffers, INBOX_BYTES, RING_BYTES};
 pub use datagrams::{
@@ -24,3 +29,5 @@ pub use endpoint::{Endpoint, Readiness, Received, Sent, Socket, Unspliceable};
 pub use lane::{Flow, Lane, Pumped, Work, pump};
 pub use pipe::{PIPE_BYTES, Pipe};
 pub use ring::Ring;
+pub use sealing::Stage;
+pub use tokens::{Framed, Tokens};

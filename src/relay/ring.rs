@@ -42,6 +42,12 @@ impl Ring {
         &self.storage[self.start..end]
     }
 
+    /// As [`bytes`](Self::bytes), to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let end = (self.start + self.len).min(self.capacity());
+        &mut self.storage[self.start..end]
+    }
+
     /// Forgets the first `n` bytes.
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.len);
@@ -68,8 +74,18 @@ impl Ring {
 
     /// Moves what it holds to the front, so that [`bytes`](Self::bytes) is all of it.
     pub fn align(&mut self) {
-        self.storage.rotate_left(self.start);
+        match self.start + self.len <= self.capacity() {
+            true => self.storage.copy_within(self.start..self.start + self.len, 0),
+            false => self.storage.rotate_left(self.start),
+        }
         self.start = 0;
+    }
+
+    /// Sees to it that [`room`](Self::room) takes `n` more bytes, which there is room for.
+    pub fn make_room(&mut self, n: usize) {
+        if self.start + self.len + n > self.capacity() {
+            self.align();
+        }
     }
 
     /// Forgets everything.
