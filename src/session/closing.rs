@@ -1,5 +1,5 @@
 use crate::outcome::Outcome;
-use crate::relay::{Endpoint, Received, Socket};
+use crate::relay::{Buffers, Endpoint, Received, Socket};
 use crate::session::outbox::{Flushed, Outbox};
 use crate::session::relaying::Side;
 
@@ -13,23 +13,23 @@ pub(super) struct Closing<S> {
 }
 
 impl<S: Socket> Closing<S> {
-    /// Who sends more than this is not waiting for an answer.
-    const DISCARD_BYTES_MAX: usize = 64 * 1024;
+    /// Who sends more than this is not waiting for an answer: it is twice the longest message.
+    const DISCARD_BYTES_MAX: usize = 128 * 1024;
 
     pub(super) fn new(peer: Endpoint<S>, side: Side, outcome: Outcome) -> Closing<S> {
         Closing { peer, side, outcome, discarded: 0 }
     }
 
     /// Whether it is over.
-    pub(super) fn advance(&mut self, outbox: &mut Outbox) -> bool {
-        match outbox.flush(&mut self.peer) {
+    pub(super) fn advance(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> bool {
+        match outbox.flush(&mut self.peer, buffers) {
             Flushed::Blocked => return false,
             Flushed::Broken => return true,
             Flushed::Empty => {}
         }
         self.peer.finish();
         loop {
-            match self.peer.discard(Self::DISCARD_BYTES_MAX - self.discarded) {
+            match self.peer.discard(Self::DISCARD_BYTES_MAX - self.discarded, buffers) {
                 Received::Bytes(n) => self.discarded += n,
                 Received::Blocked => return false,
                 Received::End | Received::Reset => return true,

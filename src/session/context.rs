@@ -3,10 +3,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::auth::Users;
+use crate::auth::{Auth, Task};
 use crate::config::{self, Timeouts};
 use crate::dns::{Answer, Asked};
-use crate::policy::{ClientLimits, Commands, Host, Ports, SessionLimit, Targets};
+use crate::metrics::Logins;
+use crate::policy::{
+    Admitted, ClientLimits, Commands, Host, Methods, Penalties, Ports, SessionLimit, Targets,
+};
 use crate::proto::{Name, canonical};
 use crate::relay::{Buffers, DatagramSocket, Socket};
 use crate::session::associate;
@@ -45,11 +48,12 @@ pub trait Net {
         token: Token,
     ) -> io::Result<(Self::Datagrams, u16)>;
 
-    /// Asks for a name's addresses; answers that come later come under `token`, none of them after
-    /// `deadline`.
+    /// Asks for a name's addresses, for the client at this address; answers that come later come
+    /// under `token`, none of them after `deadline`.
     fn resolve(
         &mut self,
         name: &Name,
+        client: IpAddr,
         token: Token,
         deadline: Option<Instant>,
         now: Instant,
@@ -60,6 +64,17 @@ pub trait Net {
 
     /// Whoever asked under `token` wants no more answers.
     fn forget(&mut self, token: Token);
+
+    /// Has a task done for the client at this address where it holds nobody up, unless that cannot
+    /// begin before `deadline`; what comes of it comes under `token`. Returns the task if too many
+    /// are waiting.
+    fn offload(
+        &mut self,
+        task: Task,
+        client: IpAddr,
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<(), Task>;
 }
 
 /// What all sessions of a reactor share.
@@ -74,10 +89,16 @@ pub struct Context<N: Net> {
     pub datagrams: associate::Shared,
     /// Who connected to a listener for somebody else, and was closed.
     pub bind_strangers: u64,
+    /// Clients that have proved who they are, or tried to.
+    pub logins: Logins,
     /// The rules of the house.
     pub terms: Arc<Terms>,
     /// What is known of the host we run on.
     pub host: Arc<Host>,
+    /// Who clients may be.
+    pub(super) auth: Arc<Auth>,
+    /// Which of its snapshots that is.
+    pub(super) snapshot: u32,
     generation: u32,
 }
 
@@ -91,8 +112,14 @@ pub(super) struct Visitor {
 
 /// What a session must know of the configuration.
 pub struct Terms {
-    /// Who may use it.
-    pub users: Users,
+    /// How the clients of each listener prove who they are.
+    pub methods: Vec<Methods>,
+    /// From where too many have failed to.
+    pub penalties: Arc<Penalties>,
+    /// From where somebody has.
+    pub admitted: Arc<Admitted>,
+    /// How messages under a security context are protected.
+    pub sealing: Sealing,
     /// How long each state may last.
     pub timeout: Timeouts,
     /// What the clients of each listener may ask for.
@@ -113,6 +140,15 @@ pub struct Terms {
     pub clients: Arc<ClientLimits>,
 }
 
+/// How messages under a security context are to be protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sealing {
+    /// So that nobody else can read them, whatever the client asks for.
+    pub confidential: bool,
+    /// Not at all, if the client asks for that.
+    pub may_be_clear: bool,
+}
+
 impl<N: Net> Context<N> {
     /// A context at `now`.
     pub fn new(
@@ -121,9 +157,29 @@ impl<N: Net> Context<N> {
         buffers: Buffers,
         terms: Arc<Terms>,
         host: Arc<Host>,
+        auth: Arc<Auth>,
     ) -> Context<N> {
         let datagrams = associate::Shared::new(&terms.udp);
-        Context { now, net, buffers, datagrams, bind_strangers: 0, terms, host, generation: 0 }
+        Context {
+            now,
+            net,
+            buffers,
+            datagrams,
+            bind_strangers: 0,
+            logins: Logins::default(),
+            terms,
+            host,
+            auth,
+            snapshot: 0,
+            generation: 0,
+        }
+    }
+
+    /// From now on clients may be others: who was let in before is, but nobody else for that.
+    pub fn use_auth(&mut self, auth: Arc<Auth>) {
+        self.auth = auth;
+        self.snapshot = self.snapshot.wrapping_add(1);
+        self.terms.admitted.clear();
     }
 
     /// A token that no other life of `slot` has.

@@ -2,11 +2,13 @@
 //!
 //! A [`Session`] is told facts (`handle_*`: an event, an answer, a deadline) and says what it needs
 //! next ([`Turn`], [`wake_at`](Session::wake_at)). It reaches the world through [`Net`] and
-//! [`Socket`](crate::relay::Socket) only, so that the simulator drives the code the reactor drives.
+//! [`Socket`] only, so that the simulator drives the code the reactor drives.
 //!
 //! The leaf modules own one state each and report what happened; what comes of it is decided here:
 //!
 //! ```text
+//!   Securing
+//!    ▲    ▼
 //! Negotiating ─▶ Resolving ─▶ Connecting ┬▶ Relaying ─▶ Severing
 //!      │             └──────▶ Accepting  ┘      │           │
 //!      ├─▶ Associated ─────────────┐            │           │
@@ -22,10 +24,12 @@ mod connecting;
 mod context;
 mod handshake;
 mod journal;
+mod logging_in;
 mod outbox;
 mod pending;
 mod relaying;
 mod requests;
+mod securing;
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -36,19 +40,21 @@ use self::associate::Associated;
 use self::closing::Closing;
 use self::connecting::{Attempted, Connecting};
 use self::context::Visitor;
-pub use self::context::{Context, Net, Terms};
+pub use self::context::{Context, Net, Sealing, Terms};
 use self::handshake::{Handshake, Heard};
 use self::journal::Journal;
 use self::negotiation::Phase;
 use self::outbox::Outbox;
 use self::pending::Pending;
 use self::relaying::{Relay, Relayed, Severed, Severing, Side};
+use self::securing::{Secured, Securing};
 use crate::access::Record;
+use crate::auth::Done;
 use crate::dns::Answer;
 use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
 use crate::proto::Reply;
-use crate::relay::{Endpoint, Lane, Pumped, Readiness};
+use crate::relay::{Endpoint, Lane, Pumped, Readiness, Socket};
 use crate::token::{Role, Token};
 
 /// How long a reset may wait for what came before it to be delivered.
@@ -57,6 +63,8 @@ const SEVERING: Duration = Duration::from_secs(1);
 const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(20);
 /// How often to try again what the kernel, short of memory, may have refused without a later edge.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often to ask again what too many others ask.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// RFC 1928 section 6: a refused client is gone 10 seconds after the failure was found.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
@@ -75,7 +83,8 @@ pub enum Turn {
 pub struct Session<N: Net> {
     state: State<N>,
     client: Token,
-    /// What the state waits for besides the client: its target's events or its resolver's answer.
+    /// What the state waits for besides the client: its target's events, its resolver's answer or a
+    /// verdict.
     other: Option<Token>,
     outbox: Outbox,
     deadline: Option<Instant>,
@@ -88,6 +97,7 @@ pub struct Session<N: Net> {
 
 enum State<N: Net> {
     Negotiating(Handshake<N::Socket>),
+    Securing(Box<Securing<N::Socket>>),
     Resolving(Pending<N::Socket>, Purpose),
     Connecting(Connecting<N::Socket>),
     Accepting(Box<Accepting<N>>),
@@ -197,6 +207,30 @@ impl<N: Net> Session<N> {
         self.advance(cx)
     }
 
+    /// What was asked about its client under `token` is known. It is taken unless nobody waits for it
+    /// any more.
+    pub fn handle_done(
+        &mut self,
+        cx: &mut Context<N>,
+        token: Token,
+        done: &mut Option<Done>,
+    ) -> Turn {
+        if self.other.take_if(|other| *other == token).is_none() {
+            return Turn::Wait;
+        }
+        let visitor = self.visitor();
+        match (&mut self.state, done.take()) {
+            (State::Negotiating(handshake), Some(Done::Password { checked, .. })) => {
+                handshake.handle_checked(checked);
+            }
+            (State::Securing(securing), Some(Done::Token(stepped))) => {
+                securing.handle_stepped(cx, visitor, stepped);
+            }
+            (_, left) => *done = left,
+        }
+        self.advance(cx)
+    }
+
     /// [`wake_at`](Self::wake_at) has come.
     pub fn handle_deadline(&mut self, cx: &mut Context<N>) -> Turn {
         let now = cx.now;
@@ -224,6 +258,7 @@ impl<N: Net> Session<N> {
             State::Relaying(relay) => relay.reset_on_close(),
             State::Severing(severing) => severing.sink.reset_on_close(),
             State::Negotiating(handshake) => handshake.client().reset_on_close(),
+            State::Securing(securing) => securing.client().reset_on_close(),
             State::Resolving(pending, _) => pending.client.reset_on_close(),
             State::Connecting(connecting) => connecting.pending.client.reset_on_close(),
             State::Accepting(accepting) => accepting.pending.client.reset_on_close(),
@@ -238,6 +273,7 @@ impl<N: Net> Session<N> {
         let buffers = &mut cx.buffers;
         match &mut self.state {
             State::Negotiating(handshake) => handshake.release(buffers),
+            State::Securing(securing) => securing.release(buffers),
             State::Resolving(pending, _) => pending.release(buffers),
             State::Connecting(connecting) => connecting.pending.release(buffers),
             State::Accepting(accepting) => accepting.pending.release(buffers),
@@ -251,10 +287,11 @@ impl<N: Net> Session<N> {
                 self.traffic = relay.traffic();
             }
             State::Severing(severing) => {
-                severing.lane.release(buffers);
+                severing.release(buffers);
                 self.traffic = severing.traffic();
             }
-            State::Closing(_) | State::Between => {}
+            State::Closing(closing) => closing.peer.release(buffers),
+            State::Between => {}
         }
         self.journal.finish(self.traffic, cx.now)
     }
@@ -272,6 +309,7 @@ impl<N: Net> Session<N> {
                 Phase::Authenticating => Stage::Authenticating,
                 Phase::Requesting => Stage::Requesting,
             },
+            State::Securing(_) => Stage::Authenticating,
             State::Resolving(..) => Stage::Resolving,
             State::Connecting(_) => Stage::Connecting,
             State::Accepting(_) => Stage::Accepting,
@@ -284,7 +322,7 @@ impl<N: Net> Session<N> {
 
     /// Whether its client has not finished asking.
     pub fn is_negotiating(&self) -> bool {
-        matches!(self.state, State::Negotiating(_))
+        matches!(self.state, State::Negotiating(_) | State::Securing(_))
     }
 
     /// The token of its client.
@@ -296,6 +334,7 @@ impl<N: Net> Session<N> {
         let side = if token == self.client { Side::Client } else { Side::Target };
         match (&mut self.state, side) {
             (State::Negotiating(handshake), Side::Client) => Some(handshake.client()),
+            (State::Securing(securing), Side::Client) => Some(securing.client()),
             (State::Resolving(pending, _), Side::Client) => Some(&mut pending.client),
             (State::Connecting(connecting), Side::Client) => Some(&mut connecting.pending.client),
             (State::Accepting(accepting), Side::Client) => Some(&mut accepting.pending.client),
@@ -318,6 +357,7 @@ impl<N: Net> Session<N> {
             }
             let next = match mem::replace(&mut self.state, State::Between) {
                 State::Negotiating(handshake) => self.negotiate(cx, handshake),
+                State::Securing(securing) => self.secure(cx, securing),
                 State::Resolving(pending, purpose) => self.await_answer(cx, pending, purpose),
                 State::Connecting(connecting) => self.await_target(cx, connecting),
                 State::Accepting(accepting) => self.await_peer(cx, accepting),
@@ -337,13 +377,21 @@ impl<N: Net> Session<N> {
     }
 
     fn negotiate(&mut self, cx: &mut Context<N>, mut handshake: Handshake<N::Socket>) -> Next<N> {
-        let heard = handshake.advance(cx, &mut self.outbox);
+        let visitor = self.visitor();
+        let heard = handshake.advance(cx, visitor, self.deadline, &mut self.outbox);
         self.note_progress(&mut handshake, &heard, cx.now);
         match heard {
             Heard::Nothing => {
                 let turn = self.wait(cx.now, handshake.client());
                 Next::Stay(State::Negotiating(handshake), turn)
             }
+            Heard::Asked(token) => {
+                self.other = Some(token);
+                let turn = self.wait(cx.now, handshake.client());
+                Next::Stay(State::Negotiating(handshake), turn)
+            }
+            Heard::Later => Next::Stay(State::Negotiating(handshake), self.ask_again(cx.now)),
+            Heard::Establish => Next::Become(State::Securing(handshake.into_securing().into())),
             Heard::Over(outcome) => Next::Stay(State::Negotiating(handshake), Turn::End(outcome)),
             Heard::Refused(outcome) => {
                 if let Outcome::Refused(refusal) = outcome {
@@ -359,15 +407,44 @@ impl<N: Net> Session<N> {
         }
     }
 
+    fn secure(&mut self, cx: &mut Context<N>, mut securing: Box<Securing<N::Socket>>) -> Next<N> {
+        let visitor = self.visitor();
+        let secured = securing.advance(cx, visitor, self.deadline, &mut self.outbox);
+        if !matches!(secured, Secured::Nothing | Secured::Asked(_) | Secured::Later)
+            && let Some(user) = securing.take_user()
+        {
+            self.journal.named(user);
+        }
+        let turn = match secured {
+            Secured::Nothing if securing.is_speaking() => self.wait_and_look_again(cx.now),
+            Secured::Nothing => self.wait(cx.now, securing.client()),
+            Secured::Asked(token) => {
+                self.other = Some(token);
+                self.wait(cx.now, securing.client())
+            }
+            Secured::Later => self.ask_again(cx.now),
+            Secured::Over(outcome) => Turn::End(outcome),
+            Secured::Agreed => {
+                return Next::Become(State::Negotiating(securing.into_handshake()));
+            }
+            Secured::Refused => {
+                let client = securing.into_client(&mut cx.buffers);
+                return Next::Become(self.see_off(cx, client, Side::Client, Outcome::BadLogin));
+            }
+        };
+        Next::Stay(State::Securing(securing), turn)
+    }
+
     fn note_progress(&mut self, handshake: &mut Handshake<N::Socket>, heard: &Heard, now: Instant) {
         let phase = handshake.phase();
-        if phase != Phase::Greeting || matches!(heard, Heard::Request(_)) {
+        if phase != Phase::Greeting || matches!(heard, Heard::Request(_) | Heard::Establish) {
             self.journal.greeted();
         }
         if let Some(uname) = handshake.take_uname() {
             self.journal.named(uname);
         }
-        if phase == Phase::Requesting || !matches!(heard, Heard::Nothing) {
+        let is_over = matches!(heard, Heard::Request(_) | Heard::Refused(_) | Heard::Over(_));
+        if phase == Phase::Requesting || is_over {
             self.journal.end_step(now);
         }
     }
@@ -378,9 +455,8 @@ impl<N: Net> Session<N> {
         mut pending: Pending<N::Socket>,
         purpose: Purpose,
     ) -> Next<N> {
-        let gone = pending.is_gone(&mut self.outbox, &mut cx.buffers);
-        let turn = match gone {
-            true => Turn::End(Outcome::ClientGone),
+        let turn = match pending.is_gone(&mut self.outbox, &mut cx.buffers) {
+            true => Turn::End(gone(&pending.client)),
             false => self.wait(cx.now, &pending.client),
         };
         Next::Stay(State::Resolving(pending, purpose), turn)
@@ -392,7 +468,8 @@ impl<N: Net> Session<N> {
         mut connecting: Connecting<N::Socket>,
     ) -> Next<N> {
         if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-            return Next::Stay(State::Connecting(connecting), Turn::End(Outcome::ClientGone));
+            let outcome = gone(&connecting.pending.client);
+            return Next::Stay(State::Connecting(connecting), Turn::End(outcome));
         }
         match connecting.advance(cx, self.visitor()) {
             Attempted::Waiting(next_at) => {
@@ -414,7 +491,8 @@ impl<N: Net> Session<N> {
 
     fn await_peer(&mut self, cx: &mut Context<N>, mut accepting: Box<Accepting<N>>) -> Next<N> {
         if accepting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-            return Next::Stay(State::Accepting(accepting), Turn::End(Outcome::ClientGone));
+            let outcome = gone(&accepting.pending.client);
+            return Next::Stay(State::Accepting(accepting), Turn::End(outcome));
         }
         let turn = match accepting.advance(cx, self.visitor()) {
             Accepted::Nobody => self.wait(cx.now, &accepting.pending.client),
@@ -496,7 +574,7 @@ impl<N: Net> Session<N> {
     }
 
     fn await_end(&mut self, cx: &mut Context<N>, mut closing: Closing<N::Socket>) -> Next<N> {
-        let over = closing.advance(&mut self.outbox);
+        let over = closing.advance(&mut self.outbox, &mut cx.buffers);
         let turn = match over {
             true => Turn::End(closing.outcome),
             false => self.wait(cx.now, &closing.peer),
@@ -559,11 +637,12 @@ impl<N: Net> Session<N> {
 
     fn see_off(
         &mut self,
-        cx: &Context<N>,
-        peer: Endpoint<N::Socket>,
+        cx: &mut Context<N>,
+        mut peer: Endpoint<N::Socket>,
         side: Side,
         outcome: Outcome,
     ) -> State<N> {
+        peer.release(&mut cx.buffers);
         let limit = cx.terms.timeout.closing.map_or(CLOSING_MAX, |it| it.min(CLOSING_MAX));
         self.deadline = cx.after(Some(limit));
         State::Closing(Closing::new(peer, side, outcome))
@@ -623,7 +702,7 @@ impl<N: Net> Session<N> {
                 let outcome = closing.outcome;
                 (State::Closing(closing), Some(outcome))
             }
-            state @ (State::Negotiating(_) | State::Between) => {
+            state @ (State::Negotiating(_) | State::Securing(_) | State::Between) => {
                 (state, Some(Outcome::HandshakeTimeout))
             }
         };
@@ -643,6 +722,12 @@ impl<N: Net> Session<N> {
         self.wait_and_look_again(now)
     }
 
+    /// Asks again soon what too many others ask.
+    fn ask_again(&mut self, now: Instant) -> Turn {
+        self.look_again_at = now.checked_add(ASK_AGAIN);
+        Turn::Wait
+    }
+
     fn wait_and_look_again(&mut self, now: Instant) -> Turn {
         self.look_again_at = self.look_again_at.or_else(|| now.checked_add(LOOK_AGAIN));
         Turn::Wait
@@ -658,6 +743,7 @@ impl<N: Net> Session<N> {
     fn look_again(&mut self) {
         match &mut self.state {
             State::Negotiating(handshake) => handshake.client().look_again(),
+            State::Securing(securing) => securing.client().look_again(),
             State::Resolving(pending, _) => pending.client.look_again(),
             State::Connecting(connecting) => connecting.pending.client.look_again(),
             State::Accepting(accepting) => accepting.pending.client.look_again(),
@@ -674,6 +760,11 @@ impl<N: Net> Session<N> {
             State::Between => {}
         }
     }
+}
+
+/// How a session ends whose client is no more.
+fn gone<S: Socket>(client: &Endpoint<S>) -> Outcome {
+    if client.is_forged() { Outcome::BadToken } else { Outcome::ClientGone }
 }
 
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {

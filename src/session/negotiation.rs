@@ -4,9 +4,8 @@
 //! [`step`](Negotiation::step) until it asks for more; what the inbox holds behind the request is
 //! early data for the target.
 
-use crate::auth::Users;
 use crate::outcome::Outcome;
-use crate::proto::socks5::{self, Method, NO_ACCEPTABLE};
+use crate::proto::socks5::{self, Credentials, Method, NO_ACCEPTABLE};
 use crate::proto::{Message, Parsed, Rejected, Request, socks4};
 use crate::relay::INBOX_BYTES;
 
@@ -24,20 +23,19 @@ const LOGIN_FAILED: [u8; 2] = [socks5::CREDENTIALS_VERSION, 1];
 /// One client's handshake.
 ///
 /// ```
-/// use ringsocks::auth::Users;
+/// use ringsocks::proto::socks5::Method;
 /// use ringsocks::session::negotiation::{Negotiation, Step};
 ///
 /// let mut negotiation = Negotiation::new();
-/// let (mut inbox, users) = (&b"\x05\x01\x00\x05\x01"[..], Users::none());
-/// let Step::Say { consumed, answer } = negotiation.step(inbox, &users) else { panic!() };
+/// let (mut inbox, accepted) = (&b"\x05\x01\x00\x05\x01"[..], [Method::None]);
+/// let Step::Say { consumed, answer } = negotiation.step(inbox, &accepted) else { panic!() };
 /// assert_eq!(answer, [5, 0]);
 /// inbox = &inbox[consumed..];
-/// assert_eq!(negotiation.step(inbox, &users), Step::More);
+/// assert_eq!(negotiation.step(inbox, &accepted), Step::More);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiation {
     phase: Phase,
-    uname: Option<Box<[u8]>>,
 }
 
 /// What a client is expected to send next.
@@ -53,11 +51,26 @@ pub enum Phase {
 
 /// What follows from the bytes at the front of the inbox. At most one message is consumed a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Step<'i> {
     /// The message is incomplete: nothing is consumed.
     More,
     /// Consume, answer, step again.
     Say {
+        /// How many bytes the message took.
+        consumed: usize,
+        /// What to send.
+        answer: [u8; 2],
+    },
+    /// Consume, find out whether this login is good, and [tell](Negotiation::settle).
+    Verify {
+        /// How many bytes the message took.
+        consumed: usize,
+        /// Who the client says it is.
+        credentials: Credentials<'i>,
+    },
+    /// Consume, answer, and establish a security context (RFC 1961): the handshake goes on under
+    /// it, [as one](Negotiation::authenticated) whose client is known.
+    Establish {
         /// How many bytes the message took.
         consumed: usize,
         /// What to send.
@@ -82,7 +95,12 @@ pub enum Step {
 impl Negotiation {
     /// A handshake of which nothing has arrived.
     pub fn new() -> Negotiation {
-        Negotiation { phase: Phase::Greeting, uname: None }
+        Negotiation { phase: Phase::Greeting }
+    }
+
+    /// The rest of a handshake with a client that is known.
+    pub fn authenticated() -> Negotiation {
+        Negotiation { phase: Phase::Requesting }
     }
 
     /// What the client is expected to send next.
@@ -90,60 +108,55 @@ impl Negotiation {
         self.phase
     }
 
-    /// The name that the client has given, whether or not that let it in; once.
-    pub fn take_uname(&mut self) -> Option<Box<[u8]>> {
-        self.uname.take()
-    }
-
-    /// Takes the message at the front of `input`, if it is whole.
+    /// Takes the message at the front of `input`, if it is whole. The first of the methods in
+    /// `accepted` that the client offers is chosen; a client of SOCKS4 offers none but
+    /// [`Method::None`], for it proves nobody's identity.
     ///
     /// `input` is all that has arrived and was not consumed. Not to be called again after
-    /// [`Step::Request`] or [`Step::Refuse`].
-    pub fn step(&mut self, input: &[u8], users: &Users) -> Step {
+    /// [`Step::Verify`] before that is settled, nor after [`Step::Establish`], [`Step::Request`] or
+    /// [`Step::Refuse`].
+    pub fn step<'i>(&mut self, input: &'i [u8], accepted: &[Method]) -> Step<'i> {
         match self.phase {
             Phase::Greeting if input.first() == Some(&socks4::VERSION) => {
-                handle_socks4(input, users)
+                match accepted.contains(&Method::None) {
+                    true => handle_request(socks4::parse_request(input)),
+                    false => Step::noise(),
+                }
             }
-            Phase::Greeting => self.handle_greeting(input, users),
-            Phase::Authenticating => self.handle_credentials(input, users),
+            Phase::Greeting => self.handle_greeting(input, accepted),
+            Phase::Authenticating => handle_credentials(input),
             Phase::Requesting => handle_request(socks5::parse_request(input)),
         }
     }
 
-    fn handle_greeting(&mut self, input: &[u8], users: &Users) -> Step {
-        let (methods, consumed) = match socks5::parse_greeting(input) {
+    /// Whether the login was good. Returns what to send; if it was not, that is the last.
+    pub fn settle(&mut self, is_good: bool) -> [u8; 2] {
+        match is_good {
+            true => {
+                self.phase = Phase::Requesting;
+                LOGIN_ACCEPTED
+            }
+            false => LOGIN_FAILED,
+        }
+    }
+
+    fn handle_greeting(&mut self, input: &[u8], accepted: &[Method]) -> Step<'static> {
+        let (offered, consumed) = match socks5::parse_greeting(input) {
             Ok(Some(greeting)) => greeting,
             Ok(None) => return Step::More,
             Err(_) => return Step::noise(),
         };
-        let (method, next) = if users.is_empty() {
-            (Method::None, Phase::Requesting)
-        } else {
-            (Method::Password, Phase::Authenticating)
-        };
-        if !methods.offers(method) {
+        let Some(&method) = accepted.iter().find(|method| offered.offers(**method)) else {
             let answer = Message::new([socks5::VERSION, NO_ACCEPTABLE]);
             return Step::Refuse { answer, outcome: Outcome::NoMethod };
+        };
+        let answer = [socks5::VERSION, method as u8];
+        match method {
+            Method::None => self.phase = Phase::Requesting,
+            Method::Password => self.phase = Phase::Authenticating,
+            Method::Gssapi => return Step::Establish { consumed, answer },
         }
-        self.phase = next;
-        Step::Say { consumed, answer: [socks5::VERSION, method as u8] }
-    }
-
-    fn handle_credentials(&mut self, input: &[u8], users: &Users) -> Step {
-        let failed =
-            Step::Refuse { answer: Message::new(LOGIN_FAILED), outcome: Outcome::BadLogin };
-        match socks5::parse_credentials(input) {
-            Ok(None) => Step::More,
-            Ok(Some((credentials, consumed))) => {
-                self.uname = Some(credentials.uname.into());
-                if !users.verify(&credentials) {
-                    return failed;
-                }
-                self.phase = Phase::Requesting;
-                Step::Say { consumed, answer: LOGIN_ACCEPTED }
-            }
-            Err(_) => failed,
-        }
+        Step::Say { consumed, answer }
     }
 }
 
@@ -153,19 +166,22 @@ impl Default for Negotiation {
     }
 }
 
-impl Step {
+impl Step<'_> {
     /// The end of a session that is not SOCKS, or not the SOCKS spoken here.
-    fn noise() -> Step {
+    fn noise() -> Step<'static> {
         Step::Refuse { answer: Message::EMPTY, outcome: Outcome::Noise }
     }
 }
 
-/// SOCKS4 proves nobody's identity: where there are users it is not spoken.
-fn handle_socks4(input: &[u8], users: &Users) -> Step {
-    if users.is_empty() { handle_request(socks4::parse_request(input)) } else { Step::noise() }
+fn handle_credentials(input: &[u8]) -> Step<'_> {
+    match socks5::parse_credentials(input) {
+        Ok(None) => Step::More,
+        Ok(Some((credentials, consumed))) => Step::Verify { consumed, credentials },
+        Err(_) => Step::Refuse { answer: Message::new(LOGIN_FAILED), outcome: Outcome::BadLogin },
+    }
 }
 
-fn handle_request(parsed: Parsed<Request, Rejected>) -> Step {
+fn handle_request(parsed: Parsed<Request, Rejected>) -> Step<'static> {
     match parsed {
         Ok(None) => Step::More,
         Ok(Some((request, consumed))) => Step::Request { consumed, request },
@@ -182,8 +198,9 @@ mod tests {
     use proptest::sample::Index;
 
     use super::*;
+    use crate::auth::Users;
     use crate::outcome::Refusal;
-    use crate::proto::socks5::{Credentials, Methods};
+    use crate::proto::socks5::Methods;
     use crate::proto::{Command, Dialect, strategies};
 
     /// All that a client hears of its handshake, and where that ends.
@@ -200,6 +217,10 @@ mod tests {
         Refused { outcome: Outcome },
     }
 
+    fn accepted(users: &Users) -> &'static [Method] {
+        if users.is_empty() { &[Method::None] } else { &[Method::Password] }
+    }
+
     /// Plays a client that sends these segments, to a server that reads all that has come.
     fn play<'a>(segments: impl IntoIterator<Item = &'a [u8]>, users: &Users) -> Transcript {
         let mut negotiation = Negotiation::new();
@@ -209,12 +230,22 @@ mod tests {
         while let Some(segment) = segments.next() {
             inbox.extend_from_slice(segment);
             loop {
-                match negotiation.step(&inbox, users) {
+                match negotiation.step(&inbox, accepted(users)) {
                     Step::More => break,
                     Step::Say { consumed, answer } => {
                         heard.extend(answer);
                         inbox.drain(..consumed);
                     }
+                    Step::Verify { consumed, credentials } => {
+                        let is_good = users.verify(&credentials);
+                        heard.extend(negotiation.settle(is_good));
+                        inbox.drain(..consumed);
+                        if !is_good {
+                            let outcome = Outcome::BadLogin;
+                            return Transcript { heard, end: End::Refused { outcome } };
+                        }
+                    }
+                    Step::Establish { .. } => unreachable!("no method is accepted that does"),
                     Step::Request { consumed, request } => {
                         let mut early_data = inbox.split_off(consumed);
                         segments.for_each(|segment| early_data.extend_from_slice(segment));
@@ -290,6 +321,35 @@ mod tests {
         for greeting in [&[5, 0][..], &[5, 1, 0], &[5, 2, 1, 0]] {
             assert_plays(greeting, &alice(), &no_method);
         }
+    }
+
+    #[test]
+    fn the_first_method_of_ours_that_is_offered_is_chosen() {
+        let ours = [Method::Gssapi, Method::Password, Method::None];
+        for (greeting, chosen) in
+            [(&[5, 3, 0, 1, 2][..], 1), (&[5, 2, 2, 1], 1), (&[5, 2, 0, 2], 2), (&[5, 1, 0], 0)]
+        {
+            let answer = [5, chosen];
+            let consumed = greeting.len();
+            let expected = match chosen {
+                1 => Step::Establish { consumed, answer },
+                _ => Step::Say { consumed, answer },
+            };
+            assert_eq!(Negotiation::new().step(greeting, &ours), expected);
+        }
+        let Step::Refuse { outcome, .. } = Negotiation::new().step(&[5, 1, 3], &ours) else {
+            panic!("3 is none of ours");
+        };
+        assert_eq!(outcome, Outcome::NoMethod);
+    }
+
+    #[test]
+    fn socks4_is_spoken_where_nobody_need_prove_anything() {
+        let request = [4, 1, 0, 80, 192, 0, 2, 1, 0];
+        let step =
+            |accepted: &[Method]| format!("{:?}", Negotiation::new().step(&request, accepted));
+        assert!(step(&[Method::Password, Method::None]).starts_with("Request"));
+        assert!(step(&[Method::Gssapi, Method::Password]).contains("Noise"));
     }
 
     #[test]
@@ -415,12 +475,17 @@ mod tests {
             for message in messages {
                 let before = negotiation.clone();
                 for end in 0..message.len() {
-                    prop_assert_eq!(negotiation.step(&message[..end], &users), Step::More);
+                    let step = negotiation.step(&message[..end], accepted(&users));
+                    prop_assert_eq!(step, Step::More);
                     prop_assert_eq!(&negotiation, &before);
                 }
-                match negotiation.step(&message, &users) {
+                match negotiation.step(&message, accepted(&users)) {
                     Step::Say { consumed, .. } | Step::Request { consumed, .. } => {
                         prop_assert_eq!(consumed, message.len());
+                    }
+                    Step::Verify { consumed, .. } => {
+                        prop_assert_eq!(consumed, message.len());
+                        negotiation.settle(true);
                     }
                     step => prop_assert!(false, "{:?}", step),
                 }
@@ -458,7 +523,12 @@ mod tests {
             let mut negotiation = Negotiation::new();
             let mut rest = &bytes[..];
             loop {
-                match negotiation.step(&rest[..INBOX_BYTES], &users) {
+                match negotiation.step(&rest[..INBOX_BYTES], accepted(&users)) {
+                    Step::Verify { consumed, .. } => {
+                        prop_assert!((1..=INBOX_BYTES).contains(&consumed));
+                        negotiation.settle(true);
+                        rest = &rest[consumed..];
+                    }
                     Step::Say { consumed, .. } => {
                         prop_assert!((1..=INBOX_BYTES).contains(&consumed));
                         rest = &rest[consumed..];
@@ -467,7 +537,7 @@ mod tests {
                         prop_assert!((1..=INBOX_BYTES).contains(&consumed));
                         break;
                     }
-                    Step::Refuse { .. } => break,
+                    Step::Refuse { .. } | Step::Establish { .. } => break,
                     Step::More => prop_assert!(false, "more in {:?}", negotiation.phase()),
                 }
             }

@@ -1,4 +1,4 @@
-use crate::relay::{Endpoint, Sent, Socket};
+use crate::relay::{Buffers, Endpoint, Sent, Socket};
 
 /// Answers on their way to a client: at most one of each kind, so a few bytes are enough.
 pub(super) struct Outbox {
@@ -26,9 +26,13 @@ impl Outbox {
     }
 
     /// Sends what it holds, as far as `client` takes it.
-    pub(super) fn flush<S: Socket>(&mut self, client: &mut Endpoint<S>) -> Flushed {
+    pub(super) fn flush<S: Socket>(
+        &mut self,
+        client: &mut Endpoint<S>,
+        buffers: &mut Buffers,
+    ) -> Flushed {
         while !self.is_empty() {
-            match client.send(&self.bytes[self.start as usize..self.end as usize]) {
+            match client.send(&self.bytes[self.start as usize..self.end as usize], buffers) {
                 Sent::Bytes(n) => self.start += n as u8,
                 Sent::Blocked => return Flushed::Blocked,
                 Sent::Broken => {

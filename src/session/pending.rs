@@ -16,7 +16,7 @@ impl<S: Socket> Pending<S> {
     /// A FIN alone is a hang-up; behind early data it is a half-close, and the client still waits
     /// for the answer to what it sent.
     pub(super) fn is_gone(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> bool {
-        if outbox.flush(&mut self.client) == Flushed::Broken {
+        if outbox.flush(&mut self.client, buffers) == Flushed::Broken {
             return true;
         }
         self.client.is_reset() || (self.client.end_reported() && self.ends_without_data(buffers))
@@ -30,14 +30,14 @@ impl<S: Socket> Pending<S> {
             if early.is_full() {
                 return false;
             }
-            let received = self.client.recv(early.room());
+            let received = self.client.recv(early.room(), buffers);
             if let Received::Bytes(n) = received {
                 early.fill(n);
                 continue;
             }
             let nothing_came = early.is_empty();
-            if nothing_came {
-                self.release(buffers);
+            if let Some(early) = self.early.take_if(|early| early.is_empty()) {
+                buffers.give(early);
             }
             return match received {
                 Received::Reset => true,
@@ -47,7 +47,9 @@ impl<S: Socket> Pending<S> {
         }
     }
 
+    /// Gives back what it holds: what the client sent is forgotten.
     pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        self.client.release(buffers);
         if let Some(early) = self.early.take() {
             buffers.give(early);
         }

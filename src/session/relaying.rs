@@ -132,10 +132,11 @@ impl<S: Socket> Relay<S> {
         outbox: &mut Outbox,
         now: Instant,
     ) -> Relayed {
-        if outbox.flush(&mut self.client) == Flushed::Blocked {
+        if outbox.flush(&mut self.client, buffers) == Flushed::Blocked {
             return Relayed::Pumped(Pumped::Blocked);
         }
-        let (mut work_up, mut work_down) = (Work::new(), Work::new());
+        let mut work_up = Work::for_client(&self.client);
+        let mut work_down = Work::for_client(&self.client);
         let Relay { client, target, up, down, .. } = self;
         let pumped_up = pump(client, up, target, buffers, &mut work_up);
         let pumped_down = pump(target, down, client, buffers, &mut work_down);
@@ -203,6 +204,7 @@ impl<S: Socket> Relay<S> {
     }
 
     pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        self.client.release(buffers);
         self.up.release(buffers);
         self.down.release(buffers);
     }
@@ -230,16 +232,29 @@ impl<S: Socket> Severing<S> {
     pub(super) fn new(relay: Relay<S>, side: Side, buffers: &mut Buffers) -> Severing<S> {
         let carried = relay.traffic();
         let Relay { client, target, up, down, .. } = relay;
-        let (source, lane, sink, mut dead) = match side {
+        let (mut source, lane, sink, mut dead) = match side {
             Side::Client => (client, up, target, down),
             Side::Target => (target, down, client, up),
         };
         dead.release(buffers);
+        // It is still there, and must not take this for the end of what the target says.
+        if source.is_forged() {
+            source.reset_on_close();
+        }
         Severing { source, lane, sink, side, carried }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
-        self.side.reset()
+        match self.source.is_forged() || self.sink.is_forged() {
+            true => Outcome::BadToken,
+            false => self.side.reset(),
+        }
+    }
+
+    pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        self.source.release(buffers);
+        self.sink.release(buffers);
+        self.lane.release(buffers);
     }
 
     /// What the session has carried.

@@ -59,7 +59,7 @@ impl<N: Net> Session<N> {
         let token = cx.token(Role::Answer, self.client.slot());
         self.deadline = cx.after(cx.terms.timeout.resolve);
         self.journal.begin(Step::Resolve, cx.now);
-        let asked = cx.net.resolve(name, token, self.deadline, cx.now);
+        let asked = cx.net.resolve(name, self.visitor().client, token, self.deadline, cx.now);
         if asked.is_open() {
             self.other = Some(token);
         }

@@ -8,6 +8,9 @@
 //! client ─▶ inside ─▶ header off ─▶ fragments ─▶ name? ─▶ gate ─▶ outside ─▶ targets
 //! client ◀─ inside ◀─ header on ◀──────────────────────── contacted? ◀─ outside ◀─ targets
 //! ```
+//!
+//! Between the inside socket and the header each datagram of a client with a security context is
+//! opened, and sealed.
 
 pub mod contacts;
 pub mod reassembly;
@@ -15,6 +18,7 @@ pub mod reassembly;
 mod client;
 mod down;
 mod naming;
+mod sealing;
 mod sockets;
 mod up;
 
@@ -24,13 +28,14 @@ use std::time::Instant;
 use self::contacts::{Circle, Contacts, Identity};
 use self::naming::Naming;
 use self::reassembly::{Budget, Reassembly};
+use self::sealing::Sealed;
 pub(super) use self::sockets::Inside;
 use self::sockets::{Family, Outside, Port};
 use crate::config::{self, Filter, Timeouts};
 use crate::dns::Answer;
 use crate::metrics::{Datagrams, DropReason, Traffic};
 use crate::outcome::Outcome;
-use crate::relay::{Endpoint, Posted, Readiness, Received, Segmentation};
+use crate::relay::{Buffers, Endpoint, Posted, Readiness, Received, Segmentation};
 use crate::session::context::Visitor;
 use crate::session::outbox::{Flushed, Outbox};
 use crate::session::{Context, Net, earlier};
@@ -46,6 +51,8 @@ pub struct Shared {
     fragments: Budget,
     room: naming::Room,
     segmentation: Segmentation,
+    /// Used by those whose clients seal their datagrams.
+    sealed: Sealed,
     /// What all of them have relayed and dropped.
     totals: Datagrams,
 }
@@ -106,6 +113,7 @@ impl Shared {
             fragments: Budget::new(Self::FRAGMENTS_MAX),
             room: naming::Room::new(),
             segmentation: Segmentation::new(),
+            sealed: Sealed::default(),
             totals: Datagrams::default(),
         }
     }
@@ -131,6 +139,9 @@ impl Shared {
 impl<N: Net> Associated<N> {
     /// Stray bytes of a client are thrown away by so many before others have their turn.
     const DISCARD_BYTES: usize = 64 * 1024;
+    /// So many messages, each of which may be a run of 64 KiB, are opened or sealed before others
+    /// have their turn.
+    const SEALED_MESSAGES_MAX: usize = 8;
 
     /// An association of the client behind `control`.
     pub(super) fn new(
@@ -182,7 +193,7 @@ impl<N: Net> Associated<N> {
         visitor: Visitor,
         outbox: &mut Outbox,
     ) -> Relayed {
-        if let Some(outcome) = self.hear_control(outbox) {
+        if let Some(outcome) = self.hear_control(outbox, &mut cx.buffers) {
             return Relayed::Over(outcome);
         }
         if self.is_readable() {
@@ -202,11 +213,11 @@ impl<N: Net> Associated<N> {
     }
 
     /// Stray bytes are no reason to end it.
-    fn hear_control(&mut self, outbox: &mut Outbox) -> Option<Outcome> {
-        if outbox.flush(&mut self.control) == Flushed::Broken {
+    fn hear_control(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> Option<Outcome> {
+        if outbox.flush(&mut self.control, buffers) == Flushed::Broken {
             return Some(Outcome::ClientReset);
         }
-        match self.control.discard(Self::DISCARD_BYTES) {
+        match self.control.discard(Self::DISCARD_BYTES, buffers) {
             Received::End => Some(Outcome::Finished),
             Received::Reset => Some(Outcome::ClientReset),
             Received::Bytes(_) | Received::Blocked => {
@@ -285,6 +296,11 @@ impl<N: Net> Associated<N> {
             }
         }
         outside.as_deref_mut()
+    }
+
+    /// What a turn takes of a socket at most: each byte of a sealed datagram takes its time.
+    fn messages_max(&self) -> usize {
+        if self.control.is_sealed() { Self::SEALED_MESSAGES_MAX } else { Batch::LEN_MAX }
     }
 
     fn is_readable(&mut self) -> bool {

@@ -1,3 +1,4 @@
+use std::mem;
 use std::net::SocketAddr;
 
 use super::naming::Letter;
@@ -10,7 +11,7 @@ use crate::proto::{Host, Name, canonical};
 use crate::relay::{Parcel, Parcels};
 use crate::session::context::Visitor;
 use crate::session::{Context, Net};
-use crate::sys::Batch;
+use crate::sys::{Batch, Message};
 use crate::token::Role;
 
 /// From the client to its targets.
@@ -19,23 +20,59 @@ impl<N: Net> Associated<N> {
         if !self.inside.port.endpoint.is_readable() {
             return;
         }
-        let lost = self.inside.port.endpoint.receive(batch);
+        let max = self.messages_max();
+        let lost = self.inside.port.endpoint.receive(batch, max);
         self.count_drop(cx, DropReason::Overflow, lost.into());
+        match self.control.is_sealed() {
+            true => self.take_sealed(cx, visitor, batch),
+            false => self.take_plain(cx, visitor, batch),
+        }
+    }
+
+    fn take_plain(&mut self, cx: &mut Context<N>, visitor: Visitor, batch: &Batch) {
         let mut parcels = Parcels::new();
         for message in batch.messages() {
-            let reason = match () {
-                () if !self.inside.client.may_be(message.source) => DropReason::Stranger,
-                () if message.is_truncated => DropReason::TooLarge,
-                () => {
-                    for datagram in message.datagrams() {
-                        self.take_up(cx, visitor, message.source, datagram, &mut parcels);
-                    }
-                    continue;
+            if self.may_be_clients(cx, message) {
+                for datagram in message.datagrams() {
+                    self.take_up(cx, visitor, message.source, datagram, &mut parcels);
                 }
-            };
-            self.count_drop(cx, reason, message.datagrams().count() as u64);
+            }
         }
         self.post_up(cx, &mut parcels);
+    }
+
+    /// Who cannot seal as the client does is not the client, wherever it comes from.
+    fn take_sealed(&mut self, cx: &mut Context<N>, visitor: Visitor, batch: &Batch) {
+        let mut opened = mem::take(&mut cx.datagrams.sealed);
+        for message in batch.messages() {
+            if !self.may_be_clients(cx, message) {
+                continue;
+            }
+            for datagram in message.datagrams() {
+                let stage = self.control.stage();
+                if !stage.is_some_and(|stage| opened.open(stage, message.source, datagram)) {
+                    self.count_drop(cx, DropReason::Unsealed, 1);
+                }
+            }
+        }
+        let mut parcels = Parcels::new();
+        for (source, datagram, _) in opened.datagrams() {
+            self.take_up(cx, visitor, source, datagram, &mut parcels);
+        }
+        self.post_up(cx, &mut parcels);
+        drop(parcels);
+        opened.clear();
+        cx.datagrams.sealed = opened;
+    }
+
+    fn may_be_clients(&mut self, cx: &mut Context<N>, message: Message<'_>) -> bool {
+        let reason = match () {
+            () if !self.inside.client.may_be(message.source) => DropReason::Stranger,
+            () if message.is_truncated => DropReason::TooLarge,
+            () => return true,
+        };
+        self.count_drop(cx, reason, message.datagrams().count() as u64);
+        false
     }
 
     /// Sends what has waited for a name that now has these addresses, or none.
@@ -143,7 +180,7 @@ impl<N: Net> Associated<N> {
         }
         let token = cx.token(Role::DatagramAnswer, visitor.slot);
         let deadline = cx.after(cx.terms.timeout.resolve);
-        match cx.net.resolve(&name, token, deadline, cx.now) {
+        match cx.net.resolve(&name, visitor.client, token, deadline, cx.now) {
             Asked::Known(answer) if answer.is_last() || cx.has_way_to(visitor, &answer) => {
                 if !answer.is_last() {
                     cx.net.forget(token);
@@ -215,7 +252,7 @@ impl<N: Net> Associated<N> {
         if parcels.is_full() || last.is_some_and(|last| last.is_ipv4() != to.is_ipv4()) {
             self.post_up(cx, parcels);
         }
-        parcels.push(Parcel { to: Some(to), header: None, data });
+        parcels.push(Parcel { to: Some(to), header: None, data, wrapping: 0 });
     }
 
     /// Sends what is ready, all of it to one family.
