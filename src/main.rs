@@ -1,7 +1,9 @@
 //! The `ringsocks` binary: arguments in, exit status out.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,11 +15,27 @@ use ringsocks::sys;
 fn main() -> ExitCode {
     sys::configure_system_resolver();
     let args = Args::parse();
+    if let Some(name) = args.passwd() {
+        return passwd(name);
+    }
     let config = match Config::load(&args, env::vars_os()) {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string(), config::Error::EXIT_STATUS),
     };
+    if let Err(error) = args.hide_passwords() {
+        complain(&format!("passwords that were given are still shown by `ps`: {error}"));
+    }
     if args.is_check() { check(&config) } else { serve(&config) }
+}
+
+fn passwd(name: &OsStr) -> ExitCode {
+    match process::users_line(name.as_bytes()) {
+        Ok(line) => match io::stdout().write_all(&line) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("cannot write: {error}"), 1),
+        },
+        Err(error) => fail(&error.to_string(), 1),
+    }
 }
 
 fn check(config: &Config) -> ExitCode {
@@ -45,7 +63,11 @@ fn serve(config: &Config) -> ExitCode {
 }
 
 fn fail(message: &str, status: u8) -> ExitCode {
-    // Nobody may be there to read it; the status says it too.
-    let _ = writeln!(io::stderr(), "ringsocks: {message}");
+    complain(message);
     ExitCode::from(status)
+}
+
+fn complain(message: &str) {
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "ringsocks: {message}");
 }

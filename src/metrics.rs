@@ -96,6 +96,8 @@ impl AddAssign for Traffic {
 pub enum DropReason {
     /// It came to a client's relay port from somebody else, before the kernel knew whom to keep out.
     Stranger,
+    /// It is not sealed as its client seals, or has come before.
+    Unsealed,
     /// It has no header that could be read.
     Malformed,
     /// The rules deny its target, or it is a port of ours, or a group of hosts.
@@ -116,8 +118,9 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason there is, in the order of their numbers.
-    pub const ALL: [DropReason; 9] = [
+    pub const ALL: [DropReason; 10] = [
         DropReason::Stranger,
+        DropReason::Unsealed,
         DropReason::Malformed,
         DropReason::Denied,
         DropReason::Fragment,
@@ -133,6 +136,7 @@ impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DropReason::Stranger => "stranger",
+            DropReason::Unsealed => "unsealed",
             DropReason::Malformed => "malformed",
             DropReason::Denied => "denied",
             DropReason::Fragment => "fragment",
@@ -198,6 +202,15 @@ impl Counters {
     }
 }
 
+/// Names and passwords that were checked, and security contexts that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Those that let a client in.
+    pub accepted: u64,
+    /// Those that did not: each has its line in the log.
+    pub failed: u64,
+}
+
 /// What a resolver has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NameCounters {
@@ -246,6 +259,8 @@ pub struct Report {
     pub datagrams: Datagrams,
     /// Who connected to a port for somebody else, and was closed.
     pub bind_strangers: u64,
+    /// Clients that have proved who they are, or tried to.
+    pub logins: Logins,
 }
 
 impl Report {
@@ -259,6 +274,8 @@ impl Report {
 pub struct Summary<'a> {
     /// What its reactors have counted.
     pub reactors: &'a [Report],
+    /// Hashes of passwords that were computed.
+    pub hashes: u64,
     /// Lines of the log that were not written.
     pub log_dropped: u64,
     /// Lines of the access log that were not written.
@@ -296,6 +313,9 @@ impl fmt::Display for Summary<'_> {
             write!(f, " drops_{reason}={}", sum(&|it| it.datagrams.dropped(reason)))?;
         }
         write!(f, " bind_strangers={}", sum(&|it| it.bind_strangers))?;
+        write!(f, " logins={}", sum(&|it| it.logins.accepted))?;
+        write!(f, " logins_failed={}", sum(&|it| it.logins.failed))?;
+        write!(f, " hashes={}", self.hashes)?;
         let names = |of: fn(&NameCounters) -> u64| sum(&|it| of(&it.names));
         write!(f, " names_asked={} names_hits={}", names(|it| it.asked), names(|it| it.hits))?;
         write!(f, " names_joined={} names_sent={}", names(|it| it.joined), names(|it| it.sent))?;
@@ -329,11 +349,12 @@ mod tests {
         one.datagrams.count_drop(DropReason::Denied, 2);
         one.datagrams.relayed.up = 7;
         one.counters.accepted = 10;
+        one.logins = Logins { accepted: 4, failed: 3 };
         one.counters.count_end(Outcome::Finished, Traffic { up: 1, down: 2 });
         let mut other = one.clone();
         other.counters.count_end(Outcome::Noise, Traffic::default());
-        let line =
-            Summary { reactors: &[one, other], log_dropped: 5, access_dropped: 0 }.to_string();
+        let reactors = &[one, other];
+        let line = Summary { reactors, hashes: 9, log_dropped: 5, access_dropped: 0 }.to_string();
         let fields: Vec<_> = line.split(' ').collect();
         for expected in [
             "accepted=20",
@@ -347,6 +368,9 @@ mod tests {
             "datagrams_up=14",
             "drops_denied=4",
             "drops_stranger=0",
+            "logins=8",
+            "logins_failed=6",
+            "hashes=9",
             "log_dropped=5",
             "access_dropped=0",
             "load=3,3",

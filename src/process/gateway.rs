@@ -12,6 +12,7 @@ use crate::access::AccessLog;
 use crate::logging::LogWriter;
 use crate::metrics::{Report, Summary};
 use crate::process::Error;
+use crate::process::roster::Roster;
 use crate::process::surroundings::Surroundings;
 use crate::reactor::{Mail, Mailbox, Reactor, Setup};
 use crate::sys;
@@ -33,6 +34,15 @@ pub(super) struct Gateway {
     log: LogWriter,
     /// When everything is over, told to stop: by then the reactors have ended, or never will.
     over_at: Option<Instant>,
+}
+
+/// What the main thread keeps up to date meanwhile.
+pub(super) struct Upkeep<'a> {
+    pub(super) access_log: &'a AccessLog,
+    pub(super) around: Surroundings,
+    /// When to look whether they have changed.
+    pub(super) look_at: Instant,
+    pub(super) roster: Roster<'a>,
 }
 
 /// Where reactors say what they have counted when they end.
@@ -73,21 +83,16 @@ impl Gateway {
     }
 
     /// Serves until every reactor has ended, or one must not have.
-    pub(super) fn run(
-        mut self,
-        access_log: &AccessLog,
-        mut around: Surroundings,
-    ) -> Result<(), Error> {
-        let ended = self.watch(access_log, &mut around);
-        access_log.finish();
+    pub(super) fn run(mut self, mut upkeep: Upkeep<'_>) -> Result<(), Error> {
+        let ended = self.watch(&mut upkeep);
+        upkeep.access_log.finish();
         ended?;
-        self.say_counters(&self.reports, access_log);
+        self.say_counters(&self.reports, &upkeep);
         Ok(())
     }
 
-    fn watch(&mut self, access_log: &AccessLog, around: &mut Surroundings) -> Result<(), Error> {
+    fn watch(&mut self, upkeep: &mut Upkeep<'_>) -> Result<(), Error> {
         let mut events = Events::with_capacity(8);
-        let mut look_at = Instant::now() + Surroundings::INTERVAL;
         loop {
             while let Ok(report) = self.ended.receiver.try_recv() {
                 // Without it a share of the clients would wait for ever, so it ends the process.
@@ -101,19 +106,29 @@ impl Gateway {
                 log::error!("a reactor does not end: leaving it");
                 return Ok(());
             }
-            let until_look = look_at.saturating_duration_since(Instant::now());
-            if until_look.is_zero() {
-                look_at = Instant::now() + Surroundings::INTERVAL;
-                self.look_around(around);
-            }
-            let patience = patience.map_or(until_look, |it| it.min(until_look));
+            let until_upkeep = self.keep_up(upkeep).saturating_duration_since(Instant::now());
+            let patience = patience.map_or(until_upkeep, |it| it.min(until_upkeep));
             match self.poll.poll(&mut events, Some(patience)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 polled => polled.map_err(|it| Error::System("wait for signals", it))?,
             }
+            // Each once, however often it has come meanwhile.
             let signals: Vec<i32> = self.signals.pending().collect();
-            signals.into_iter().for_each(|signal| self.handle_signal(signal, access_log, around));
+            signals.into_iter().for_each(|signal| self.handle_signal(signal, upkeep));
         }
+    }
+
+    /// Does what is due, and says when there is more to do.
+    fn keep_up(&self, Upkeep { around, look_at, roster, .. }: &mut Upkeep<'_>) -> Instant {
+        if Instant::now() >= *look_at {
+            *look_at = Instant::now() + Surroundings::INTERVAL;
+            self.look_around(around);
+        }
+        roster.tidy();
+        if roster.due().is_some_and(|at| Instant::now() >= at) {
+            self.read_roster(roster);
+        }
+        roster.due().map_or(*look_at, |at| at.min(*look_at))
     }
 
     fn look_around(&self, around: &mut Surroundings) {
@@ -124,7 +139,7 @@ impl Gateway {
         }
     }
 
-    fn handle_signal(&mut self, signal: i32, access_log: &AccessLog, around: &mut Surroundings) {
+    fn handle_signal(&mut self, signal: i32, upkeep: &mut Upkeep<'_>) {
         match signal {
             SIGTERM | SIGINT if self.over_at.is_none() => {
                 self.stop(Instant::now() + self.drain);
@@ -132,17 +147,39 @@ impl Gateway {
                 log::info!("stopping: sessions may go on for {drain}; a second signal ends them");
             }
             SIGTERM | SIGINT => self.stop(Instant::now()),
-            SIGUSR1 => self.say_counters(&self.ask_reactors(), access_log),
+            SIGUSR1 => self.say_counters(&self.ask_reactors(), upkeep),
             _ => {
-                access_log.reopen();
-                self.look_around(around);
+                upkeep.access_log.reopen();
+                self.look_around(&mut upkeep.around);
+                upkeep.roster.want();
             }
         }
     }
 
-    fn say_counters(&self, reactors: &[Report], access_log: &AccessLog) {
-        let (log_dropped, access_dropped) = (self.log.dropped(), access_log.dropped());
-        self.log.say(&Summary { reactors, log_dropped, access_dropped }.to_string());
+    fn read_roster(&self, roster: &mut Roster<'_>) {
+        match roster.read() {
+            Ok(auth) => {
+                for reactor in &self.reactors {
+                    reactor.post(Mail::Auth(Arc::clone(auth)));
+                }
+                log::info!("users and groups are read again");
+            }
+            Err(error) => {
+                let error = error.to_string();
+                let what = error.lines().next().unwrap_or_default();
+                log::error!("users and groups stay as they were: {what}");
+            }
+        }
+    }
+
+    fn say_counters(&self, reactors: &[Report], upkeep: &Upkeep<'_>) {
+        let summary = Summary {
+            reactors,
+            hashes: upkeep.roster.hashes(),
+            log_dropped: self.log.dropped(),
+            access_dropped: upkeep.access_log.dropped(),
+        };
+        self.log.say(&summary.to_string());
     }
 
     fn stop(&mut self, until: Instant) {

@@ -2,7 +2,9 @@
 
 mod addresses;
 mod gateway;
+mod passwd;
 mod plan;
+mod roster;
 mod surroundings;
 
 use std::error;
@@ -10,32 +12,45 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use self::gateway::Gateway;
+use self::gateway::{Gateway, Upkeep};
+pub use self::passwd::{PasswdError, users_line};
 pub use self::plan::Plan;
+use self::roster::Roster;
 use self::surroundings::Surroundings;
 use crate::access::AccessLog;
-use crate::auth::UsersError;
+use crate::auth;
 use crate::config;
 use crate::logging::LogWriter;
 use crate::offload::Pool;
-use crate::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
-use crate::reactor::{Lookups, Setup, SystemPools};
-use crate::session::Terms;
+use crate::policy::{
+    Admitted, ClientLimits, Commands, Methods, Penalties, Ports, SessionLimit, Targets,
+};
+use crate::reactor::{Lookups, Setup, SystemPools, TaskPools};
+use crate::session::{Sealing, Terms};
 use crate::sys;
 
 /// Names that `getaddrinfo(3)` may work on at a time, and that may wait for it.
 const RESOLVER_THREADS: usize = 16;
 const DATAGRAM_RESOLVER_THREADS: usize = 8;
 const RESOLVER_QUEUE: usize = 4096;
+/// Of one client: others have the rest to themselves.
+const RESOLVER_QUEUE_PER_CLIENT: usize = RESOLVER_QUEUE / 2;
+
+/// Logins that PAM may work on at a time.
+const PAM_THREADS: usize = 16;
+/// Logins that may wait, of each kind, and of one client's: more wait with their sessions.
+const TASK_QUEUE: usize = 1024;
+const TASK_QUEUE_PER_CLIENT: usize = 64;
 
 /// Why the gateway does not run, or no longer does.
 #[derive(Debug)]
 pub enum Error {
     /// The configuration cannot be run on this machine.
     Config(config::Error),
-    /// The users cannot log in.
-    Users(UsersError),
+    /// Who may come cannot be made out.
+    Auth(auth::Error),
     /// The descriptor limit does not allow a single session.
     Descriptors {
         /// The hard limit of open descriptors.
@@ -55,7 +70,7 @@ impl Error {
     /// The process's exit status: 78 (`EX_CONFIG`) where the configuration is to blame.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Error::Config(_) | Error::Users(_) => config::Error::EXIT_STATUS,
+            Error::Config(_) | Error::Auth(_) => config::Error::EXIT_STATUS,
             Error::Descriptors { .. }
             | Error::Listen(..)
             | Error::AccessLog(..)
@@ -68,7 +83,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Config(error) => error.fmt(f),
-            Error::Users(error) => error.fmt(f),
+            Error::Auth(error) => error.fmt(f),
             Error::Descriptors { limit, needed } => write!(
                 f,
                 "a limit of {limit} open files leaves none for sessions: {needed} are needed at \
@@ -109,16 +124,12 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     log::info!("ringsocks {}: {plan}", env!("CARGO_PKG_VERSION"));
 
     let limit = Arc::new(SessionLimit::new(plan.sessions_max, plan.descriptors_max));
-    let pool = |name, threads| {
-        let pool = Pool::new(name, threads, RESOLVER_QUEUE);
-        pool.map_err(|it| Error::System("read the CPU affinity", it))
-    };
-    let pools = SystemPools {
-        requests: pool("resolve", RESOLVER_THREADS)?,
-        datagrams: pool("resolve-udp", DATAGRAM_RESOLVER_THREADS)?,
-    };
+    let (pools, tasks) = (system_pools()?, task_pools(plan.cpus.len())?);
+    let auth = Arc::new(plan.auth);
     let timeout = plan.config.timeout.clone();
     let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
+    let methods =
+        groups.iter().map(|(_, listen)| Methods::new(plan.config.auth_rules(listen))).collect();
     let commands =
         groups.iter().map(|(_, listen)| Commands::new(listen.commands.clone())).collect();
     let config::Limits { sessions_per_client, handshakes_per_client, ports_per_client, .. } =
@@ -128,7 +139,13 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let (udp, bind) = (plan.config.udp.clone(), plan.config.bind.clone());
     let (udp_ports, bind_ports) = (ports(udp.ports), ports(bind.ports));
     let terms = Arc::new(Terms {
-        users: plan.users,
+        methods,
+        penalties: Penalties::new(plan.config.penalty.clone()).into(),
+        admitted: Admitted::new(plan.config.auth_once).into(),
+        sealing: Sealing {
+            confidential: plan.config.gssapi.require == config::Protection::Confidentiality,
+            may_be_clear: plan.config.gssapi.clear,
+        },
         timeout,
         commands,
         targets,
@@ -159,12 +176,46 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
                 config::Resolver::System => Lookups::System(pools.clone()),
                 _ => Lookups::Own(around.sources(), plan.channels_max),
             },
+            auth: Arc::clone(&auth),
+            tasks: tasks.clone(),
             sink,
         };
         gateway.start_reactor(cpu, setup).map_err(|it| Error::System("start a reactor", it))?;
     }
     addresses::announce(&host.listeners);
-    gateway.run(&access_log, around)
+    let roster = Roster::new(plan.config, auth, Instant::now());
+    let look_at = Instant::now() + Surroundings::INTERVAL;
+    gateway.run(Upkeep { access_log: &access_log, around, look_at, roster })
+}
+
+/// Threads for the system's resolver, should it be asked.
+fn system_pools() -> Result<SystemPools, Error> {
+    let pool = |name, threads| pool(name, threads, RESOLVER_QUEUE, RESOLVER_QUEUE_PER_CLIENT);
+    Ok(SystemPools {
+        requests: pool("resolve", RESOLVER_THREADS)?,
+        datagrams: pool("resolve-udp", DATAGRAM_RESOLVER_THREADS)?,
+    })
+}
+
+/// Threads that find out who clients are, beside so many reactors.
+fn task_pools(reactors: usize) -> Result<TaskPools, Error> {
+    let pool = |name, threads| pool(name, threads, TASK_QUEUE, TASK_QUEUE_PER_CLIENT);
+    let processors = reactors.max(2);
+    Ok(TaskPools {
+        hashes: pool("hash", processors)?.patient(),
+        pam: pool("pam", PAM_THREADS)?,
+        gssapi: pool("gssapi", processors)?,
+    })
+}
+
+fn pool(
+    name: &'static str,
+    threads: usize,
+    queue: usize,
+    queue_per_client: usize,
+) -> Result<Pool, Error> {
+    Pool::new(name, threads, queue, queue_per_client)
+        .map_err(|it| Error::System("read the CPU affinity", it))
 }
 
 /// Ports of a range, from one on that nobody can foretell.

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use crate::auth::Users;
-use crate::config::{Config, RelayMode};
+use crate::auth::Auth;
+use crate::config::{Config, Listen, RelayMode};
 use crate::dns::{CHANNELS_MAX, CHANNELS_MIN};
 use crate::policy::SessionLimit;
 use crate::process::Error;
@@ -28,7 +28,7 @@ const SESSIONS_MAX: usize = 1 << 20;
 /// What a configuration comes to on this machine.
 pub struct Plan<'a> {
     pub(super) config: &'a Config,
-    pub(super) users: Users,
+    pub(super) auth: Auth,
     /// Of each reactor.
     pub(super) cpus: Vec<usize>,
     pub(super) sessions_max: usize,
@@ -45,8 +45,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// Makes out what would run, or why it would not.
     pub fn new(config: &Config) -> Result<Plan<'_>, Error> {
-        let users = config.users.iter().map(|(name, password)| (name, password.expose()));
-        let users = Users::new(users).map_err(Error::Users)?;
+        let auth = Auth::load(config).map_err(Error::Auth)?;
         let allowed =
             sys::allowed_cpus().map_err(|it| Error::System("read the CPU affinity", it))?;
         let cpus = config.reactor_cpus(&allowed).map_err(Error::Config)?;
@@ -61,7 +60,7 @@ impl Plan<'_> {
         let sessions_max = session_limit(config, descriptors, descriptors_max);
         Ok(Plan {
             config,
-            users,
+            auth,
             cpus,
             sessions_max,
             descriptors_max,
@@ -77,13 +76,24 @@ impl fmt::Display for Plan<'_> {
         let cpus: Vec<String> = self.cpus.iter().map(ToString::to_string).collect();
         write!(
             f,
-            "{} reactors on CPUs {}, {} sessions at most, {}",
+            "{} reactors on CPUs {}, {} sessions at most, authentication: {}",
             self.cpus.len(),
             cpus.join(","),
             self.sessions_max,
-            if self.users.is_empty() { "no password asked" } else { "passwords required" }
+            authentication(self.config)
         )
     }
+}
+
+/// How clients log in: once if it is the same everywhere, else for each listener.
+fn authentication(config: &Config) -> String {
+    let methods: Vec<_> = config.listen.iter().map(|listen| config.methods(listen)).collect();
+    if methods.windows(2).all(|pair| pair[0] == pair[1]) {
+        return methods.into_iter().next().unwrap_or_default();
+    }
+    let on = |(listen, methods): (&Listen, String)| format!("{methods} on {}", listen.address);
+    let each: Vec<_> = config.listen.iter().zip(methods).map(on).collect();
+    each.join(", ")
 }
 
 /// As many sockets for names as make a port hard to guess, where there are descriptors to spare.
@@ -131,4 +141,24 @@ fn session_limit(config: &Config, limit: u64, descriptors: usize) -> usize {
         );
     }
     wanted.min(affordable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_clients_log_in_is_said_once_or_for_each_listener() {
+        let told = |text: &str| authentication(&Config::parse("r.toml", text).unwrap());
+        assert_eq!(told(""), "none");
+        assert_eq!(told("users_file = \"u\"\ngssapi.service = \"rcmd\""), "gssapi or password");
+        let listeners = "users_file = \"u\"\n[[listen]]\naddress = \":1080\"\n\
+                         [[listen]]\naddress = \"127.0.0.1:1081\"\n";
+        assert_eq!(told(listeners), "password");
+        let none = format!("{listeners}auth = [{{ methods = [\"none\"] }}]");
+        assert_eq!(told(&none), "password on :1080, none on 127.0.0.1:1081");
+        let by_network =
+            format!("{listeners}auth = [{{ from = \"127.0.0.1\", methods = [\"none\"] }}]");
+        assert_eq!(told(&by_network), "password on :1080, by network on 127.0.0.1:1081");
+    }
 }

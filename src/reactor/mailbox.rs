@@ -1,11 +1,13 @@
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use mio::{Registry, Waker};
 
+use crate::auth::{Auth, Done};
 use crate::dns::{Answer, Sources};
 use crate::metrics::Report;
 use crate::policy::Host;
@@ -15,6 +17,10 @@ use crate::token::{Role, Token};
 pub enum Mail {
     /// What a name means, for whoever asked under this token.
     Answer(Token, Answer),
+    /// What came of a task about the client at this address, for whoever asked under this token.
+    Done(Token, IpAddr, Done),
+    /// Clients may be others from now on.
+    Auth(Arc<Auth>),
     /// A place for a session was given back while you waited for one.
     Released,
     /// The host has other addresses now, or names mean something else.

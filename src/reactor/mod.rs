@@ -11,6 +11,7 @@ mod net;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub use self::mailbox::{Mail, Mailbox};
 use self::names::Names;
 use self::net::{Outside, Resolver};
 use crate::access::{Record, Sink};
+use crate::auth::{Auth, Done};
 use crate::config::{Polling, RelayMode};
 use crate::dns::Sources;
 use crate::metrics::{Counters, Report};
@@ -61,6 +63,10 @@ pub struct Setup {
     pub pipes_max: usize,
     /// Who knows what names mean.
     pub resolver: Lookups,
+    /// Who clients may be.
+    pub auth: Arc<Auth>,
+    /// Where that is found out if it takes long.
+    pub tasks: TaskPools,
     /// Where sessions that have ended are recorded.
     pub sink: Sink,
 }
@@ -80,6 +86,17 @@ pub struct SystemPools {
     pub requests: Pool,
     /// For the names of datagrams: one client may ask for many, and no request is to wait for them.
     pub datagrams: Pool,
+}
+
+/// The threads that find out who clients are, each kind its own.
+#[derive(Clone)]
+pub struct TaskPools {
+    /// For password hashes.
+    pub hashes: Pool,
+    /// For PAM.
+    pub pam: Pool,
+    /// For security contexts.
+    pub gssapi: Pool,
 }
 
 /// One core's event loop, and everything its sessions share.
@@ -133,9 +150,11 @@ impl Reactor {
             Lookups::Own(sources, max) => {
                 Resolver::Own(Names::new(poll.registry().try_clone()?, sources, max, now).into())
             }
-            Lookups::System(pools) => Resolver::System(pools, Arc::clone(&mailbox)),
+            Lookups::System(pools) => Resolver::System(pools),
         };
-        let outside = Outside { registry: poll.registry().try_clone()?, resolver };
+        let registry = poll.registry().try_clone()?;
+        let outside =
+            Outside { registry, resolver, tasks: setup.tasks, mailbox: Arc::clone(&mailbox) };
         let rung = Arc::clone(&mailbox);
         let buffers = Buffers::new(setup.rings_max, setup.relay, setup.pipes_max);
         let mut reactor = Reactor {
@@ -148,7 +167,7 @@ impl Reactor {
             bell: Arc::new(move || rung.post(Mail::Released)),
             // All of it now: growing would move every session in one tick.
             sessions: Slab::with_capacity(setup.terms.limit.max()),
-            cx: Context::new(now, outside, buffers, setup.terms, setup.host),
+            cx: Context::new(now, outside, buffers, setup.terms, setup.host, setup.auth),
             timers: Timers::new(now),
             wakes_at: None,
             due: Vec::new(),
@@ -263,14 +282,14 @@ impl Reactor {
                     names.handle_event(token, readiness, self.cx.now);
                 }
             }
-            Some(Role::Answer | Role::DatagramAnswer) | None => {}
+            Some(Role::Answer | Role::DatagramAnswer | Role::Verdict) | None => {}
         }
     }
 
     fn names(&self) -> Option<&Names> {
         match &self.cx.net.resolver {
             Resolver::Own(names) => Some(names),
-            Resolver::System(..) => None,
+            Resolver::System(_) => None,
         }
     }
 
@@ -296,6 +315,8 @@ impl Reactor {
                 Mail::Answer(token, answer) => self.with_session(token.slot(), |session, cx| {
                     session.handle_answer(cx, token, answer)
                 }),
+                Mail::Done(token, client, done) => self.handle_done(token, client, done),
+                Mail::Auth(auth) => self.cx.use_auth(auth),
                 // Whoever asked may have given up waiting.
                 Mail::Report(to) => drop(to.send(self.report())),
                 Mail::Stop { until } => self.begin_stop(until),
@@ -309,6 +330,14 @@ impl Reactor {
                     self.parked_until = self.parked_until.map(|until| until.min(self.cx.now));
                 }
             }
+        }
+    }
+
+    fn handle_done(&mut self, token: Token, client: IpAddr, done: Done) {
+        let mut done = Some(done);
+        self.with_session(token.slot(), |session, cx| session.handle_done(cx, token, &mut done));
+        if let Some(done) = done {
+            self.cx.judge_absent(client, done);
         }
     }
 
@@ -428,6 +457,7 @@ impl Reactor {
             inboxes_in_use: self.cx.buffers.inboxes_lent() as u64,
             datagrams: self.cx.datagrams.totals().clone(),
             bind_strangers: self.cx.bind_strangers,
+            logins: self.cx.logins,
             ..Report::default()
         };
         for (_, entry) in &self.sessions {

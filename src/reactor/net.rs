@@ -8,12 +8,13 @@ use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use crate::auth::{Task, TaskKind};
 use crate::dns::{Answer, Asked};
 use crate::offload;
 use crate::proto::Name;
-use crate::reactor::SystemPools;
 use crate::reactor::mailbox::{Mail, Mailbox};
 use crate::reactor::names::Names;
+use crate::reactor::{SystemPools, TaskPools};
 use crate::relay::{DatagramSocket, Socket};
 use crate::session::Net;
 use crate::sys::{self, Batch, Outgoing};
@@ -33,6 +34,8 @@ const DATAGRAM_BUFFER: usize = 2 << 20;
 pub(super) struct Outside {
     pub(super) registry: Registry,
     pub(super) resolver: Resolver,
+    pub(super) tasks: TaskPools,
+    pub(super) mailbox: Arc<Mailbox>,
 }
 
 /// Who knows what names mean.
@@ -40,7 +43,7 @@ pub(super) enum Resolver {
     /// We do.
     Own(Box<Names>),
     /// The system's resolver, on the offload threads.
-    System(SystemPools, Arc<Mailbox>),
+    System(SystemPools),
 }
 
 impl Net for Outside {
@@ -110,20 +113,21 @@ impl Net for Outside {
     fn resolve(
         &mut self,
         name: &Name,
+        client: IpAddr,
         token: Token,
         deadline: Option<Instant>,
         now: Instant,
     ) -> Asked {
         match &mut self.resolver {
             Resolver::Own(names) => names.ask(name, token, deadline, now),
-            Resolver::System(pools, mailbox) => {
+            Resolver::System(pools) => {
                 let pool = match token.role() {
                     Some(Role::DatagramAnswer) => &pools.datagrams,
                     _ => &pools.requests,
                 };
-                let (name, mailbox) = (name.as_str().to_owned(), Arc::clone(mailbox));
+                let (name, mailbox) = (name.as_str().to_owned(), Arc::clone(&self.mailbox));
                 let job = move || mailbox.post(Mail::Answer(token, offload::resolve(&name)));
-                match pool.submit(deadline, Box::new(job)) {
+                match pool.submit(Some(client), deadline, Box::new(job)) {
                     Ok(()) => Asked::Pending,
                     Err(offload::Full) => Asked::Full,
                 }
@@ -135,7 +139,7 @@ impl Net for Outside {
         match &mut self.resolver {
             Resolver::Own(names) => names.known(name, now),
             // It does not tell what it knows.
-            Resolver::System(..) => None,
+            Resolver::System(_) => None,
         }
     }
 
@@ -143,8 +147,25 @@ impl Net for Outside {
         match &mut self.resolver {
             Resolver::Own(names) => names.forget(token),
             // Its answer comes all the same, and finds nobody.
-            Resolver::System(..) => {}
+            Resolver::System(_) => {}
         }
+    }
+
+    fn offload(
+        &mut self,
+        task: Task,
+        client: IpAddr,
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<(), Task> {
+        let pool = match task.kind() {
+            TaskKind::Hash => &self.tasks.hashes,
+            TaskKind::Pam => &self.tasks.pam,
+            TaskKind::Gssapi => &self.tasks.gssapi,
+        };
+        let mailbox = Arc::clone(&self.mailbox);
+        let report = Box::new(move |done| mailbox.post(Mail::Done(token, client, done)));
+        pool.submit_with(Some(client), deadline, task, |task| task.run(report))
     }
 }
 
@@ -265,10 +286,11 @@ mod tests {
     fn a_target_is_sent_everything_at_once_and_looked_after_when_asked() {
         let poll = Poll::new().unwrap();
         let mailbox = Arc::new(Mailbox::new(poll.registry()).unwrap());
-        let pool = || Pool::new("test", 1, 1).unwrap();
-        let pools = SystemPools { requests: pool(), datagrams: pool() };
-        let resolver = Resolver::System(pools, mailbox);
-        let mut outside = Outside { registry: poll.registry().try_clone().unwrap(), resolver };
+        let pool = || Pool::new("test", 1, 1, 1).unwrap();
+        let resolver = Resolver::System(SystemPools { requests: pool(), datagrams: pool() });
+        let tasks = TaskPools { hashes: pool(), pam: pool(), gssapi: pool() };
+        let registry = poll.registry().try_clone().unwrap();
+        let mut outside = Outside { registry, resolver, tasks, mailbox };
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let token = Token::new(1, Role::Target, 0);
         let mut stream = outside.connect(target.local_addr().unwrap(), token).unwrap();
