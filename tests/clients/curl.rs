@@ -78,13 +78,13 @@ fn curl_socks5h_to_an_ipv6_address() {
 #[test]
 #[ignore = "needs curl: tests/run"]
 fn curl_with_a_wrong_password_fails_at_the_proxy() {
-    expect_login_refused("socks5h", Some("alice:looking-glass"));
+    expect_login_refused("socks5h", Some("alice:canary-glass"));
 }
 
 #[test]
 #[ignore = "needs curl: tests/run"]
 fn curl_with_an_unknown_user_fails_at_the_proxy() {
-    expect_login_refused("socks5h", Some("bob:wonderland"));
+    expect_login_refused("socks5h", Some("bob:canary-land"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod chromium;
 mod curl;
 mod datagrams;
 mod ftp;
+mod gssapi;
 mod http;
 mod nc;
 mod ncat;
@@ -28,7 +29,7 @@ use std::net::{Ipv6Addr, TcpListener};
 use support::server::Server;
 
 /// A user's name and password, as `-u` takes them.
-const LOGIN: &str = "alice:wonderland";
+const LOGIN: &str = "alice:canary-land";
 
 /// These sessions and bytes went through the server, and no others; asked once all have ended.
 #[track_caller]
