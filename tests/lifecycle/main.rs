@@ -3,20 +3,26 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod banning;
 mod calls;
 mod deadlines;
 mod hang_ups;
 mod limits;
+mod passwords;
 mod polling;
+mod reloading;
 mod reporting;
 mod starting;
 mod stopping;
+mod users;
 
 use std::io::Write;
 use std::num::NonZero;
 use std::thread;
 
 use tempfile::NamedTempFile;
+
+use crate::support::logins::log_in_from;
 
 /// A temporary file that says this.
 fn file(text: &str) -> NamedTempFile {

@@ -153,7 +153,7 @@ fn an_open_proxy_on_purpose_is_served() {
 
 #[test]
 fn a_wildcard_with_users_is_served() {
-    let server = Server::start(&["--listen", "0.0.0.0:0", "-u", "alice:secret"]);
+    let server = Server::start(&["--listen", "0.0.0.0:0", "-u", "alice:canary-7f3a"]);
     let client = Peer::connect(([127, 0, 0, 1], server.address().port()).into());
     client.send(&greeting(&[0]));
     client.expect(&[5, 0xff]);
