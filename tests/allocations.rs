@@ -1,7 +1,11 @@
-//! How often a reactor allocates: never for a message or a datagram, and hardly ever for a session.
+//! How often a reactor allocates: never for a message, sealed or not, or a datagram, and hardly ever
+//! for a session.
 //!
 //! It runs in this process, below an allocator that counts, so there is this one test: another
 //! would be counted, too.
+
+#[path = "support/mechanism.rs"]
+mod mechanism;
 
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -11,13 +15,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::access::AccessLog;
-use ringsocks::auth::Users;
-use ringsocks::config::{self, Config, Polling, RelayMode};
+use ringsocks::auth::{Auth, Groups, Passwords};
+use ringsocks::config::{self, AuthMethod, AuthRule, Config, Polling, RelayMode};
 use ringsocks::dns::{CHANNELS_MAX, Sources};
-use ringsocks::policy::{ClientLimits, Commands, Host, Ports, SessionLimit, Targets};
-use ringsocks::reactor::{Group, Lookups, Mail, Mailbox, Reactor, Setup};
-use ringsocks::session::Terms;
+use ringsocks::offload::Pool;
+use ringsocks::policy::{
+    Admitted, ClientLimits, Commands, Host, Methods, Penalties, Ports, SessionLimit, Targets,
+};
+use ringsocks::proto::gssapi::{HEADER_BYTES, MessageType, Seal, header};
+use ringsocks::reactor::{Group, Lookups, Mail, Mailbox, Reactor, Setup, TaskPools};
+use ringsocks::session::{Sealing, Terms};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+use crate::mechanism::{MockMechanism, MockSeal, Wish, framed, framed_len};
 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -47,6 +57,17 @@ fn messages_and_datagrams_allocate_nothing_and_a_session_next_to_nothing() {
     });
     assert_eq!(messages, 0, "allocations for 4000 messages");
 
+    let (mut sealed, mut sealed_target) = Sealed::open(proxy, &origin);
+    for len in [buffer.len() - 1000, 7] {
+        sealed.exchange(&mut sealed_target, &mut buffer[..len]);
+    }
+    let tokens = allocations(|| {
+        for len in (0..1000).map(|round| 1 + round * 31) {
+            sealed.exchange(&mut sealed_target, &mut buffer[..len]);
+        }
+    });
+    assert_eq!(tokens, 0, "allocations for 2000 sealed messages");
+
     const SESSIONS: usize = 500;
     let whole = allocations(|| (0..SESSIONS).for_each(|_| whole_session(proxy, &origin)));
     println!("{whole} allocations for {SESSIONS} sessions");
@@ -58,10 +79,10 @@ fn messages_and_datagrams_allocate_nothing_and_a_session_next_to_nothing() {
     let datagrams = allocations(|| (0..500).for_each(|round| association.exchange(1 + round % 8)));
     assert_eq!(datagrams, 0, "allocations for 4500 datagrams");
 
-    drop((client, target, association));
+    drop((client, target, sealed, sealed_target, association));
     mailbox.post(Mail::Stop { until: Instant::now() + PATIENCE });
     let report = reactor.join().unwrap();
-    assert_eq!(report.counters.accepted, 20 + 1 + SESSIONS as u64 + 1);
+    assert_eq!(report.counters.accepted, 20 + 1 + 1 + SESSIONS as u64 + 1);
 }
 
 fn allocations(act: impl FnOnce()) -> usize {
@@ -79,7 +100,13 @@ fn start() -> (SocketAddr, Arc<Mailbox>, Running) {
     let (_, mut sinks) = AccessLog::start(&config::AccessLog::Off, 1).unwrap();
     let config = Config::default();
     let terms = Terms {
-        users: Users::none(),
+        methods: vec![Methods::new(vec![AuthRule::for_everyone(vec![
+            AuthMethod::Gssapi,
+            AuthMethod::None,
+        ])])],
+        penalties: Penalties::new(config.penalty).into(),
+        admitted: Admitted::new(None).into(),
+        sealing: Sealing::default(),
         timeout: config.timeout,
         commands: vec![Commands::default()],
         targets: vec![Targets::new(None)],
@@ -91,6 +118,7 @@ fn start() -> (SocketAddr, Arc<Mailbox>, Running) {
         clients: Arc::new(ClientLimits::new(None, config.limit.handshakes_per_client, None)),
     };
     let sources = Arc::new(Sources::new(Vec::new(), b"", false));
+    let pool = || Pool::new("task", 1, 8, 8).unwrap();
     let reactor = Reactor::new(Setup {
         index: 0,
         listeners: group.listen(0, &Arc::from([])).unwrap(),
@@ -101,6 +129,8 @@ fn start() -> (SocketAddr, Arc<Mailbox>, Running) {
         relay: RelayMode::Auto,
         pipes_max: 8,
         resolver: Lookups::Own(sources, CHANNELS_MAX),
+        auth: Auth::new(Passwords::Nobody, Groups::default(), Some(Arc::new(MockMechanism))).into(),
+        tasks: TaskPools { hashes: pool(), pam: pool(), gssapi: pool() },
         sink: sinks.remove(0),
     })
     .unwrap();
@@ -170,6 +200,74 @@ impl Association {
         for _ in 0..count {
             assert_eq!(self.client.recv(&mut buffer).unwrap(), buffer.len());
             assert_eq!(buffer[..self.header.len()], self.header);
+        }
+    }
+}
+
+/// A client whose messages are sealed; it keeps all it needs.
+struct Sealed {
+    client: TcpStream,
+    seal: MockSeal,
+    token: Vec<u8>,
+    opened: Vec<u8>,
+}
+
+impl Sealed {
+    /// A granted session of one, and its target.
+    fn open(proxy: SocketAddr, origin: &TcpListener) -> (Sealed, TcpStream) {
+        let user = b"alice".to_vec();
+        let wish = Wish { key: 1, legs: 1, is_good: true, answer_len: 5, lasts: u64::MAX, user };
+        let mut client = TcpStream::connect(proxy).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(&[5, 1, 1]).unwrap();
+        client.write_all(&framed(MessageType::Context, &wish.token(1, 0))).unwrap();
+        let mut answers = [0; 2 + HEADER_BYTES + 5];
+        client.read_exact(&mut answers).unwrap();
+        assert_eq!(answers[..3], [5, 1, 1]);
+        let room = || Vec::with_capacity(256 * 1024);
+        let mut sealed = Sealed { client, seal: wish.seal(), token: room(), opened: room() };
+        sealed.send(MessageType::Level, &[2]);
+        sealed.receive(1);
+        assert_eq!(sealed.opened, [2]);
+        let [high, low] = origin.local_addr().unwrap().port().to_be_bytes();
+        sealed.send(MessageType::Data, &[5, 1, 0, 1, 127, 0, 0, 1, high, low]);
+        sealed.receive(10);
+        assert_eq!(sealed.opened[..2], [5, 0]);
+        let (target, _) = origin.accept().unwrap();
+        target.set_read_timeout(Some(PATIENCE)).unwrap();
+        (sealed, target)
+    }
+
+    /// A message each way.
+    fn exchange(&mut self, target: &mut TcpStream, buffer: &mut [u8]) {
+        self.send(MessageType::Data, buffer);
+        target.read_exact(buffer).unwrap();
+        target.write_all(buffer).unwrap();
+        self.receive(buffer.len());
+        assert!(self.opened == buffer);
+    }
+
+    fn send(&mut self, kind: MessageType, message: &[u8]) {
+        self.token.clear();
+        self.token.extend([0; HEADER_BYTES]);
+        self.seal.wrap(message, kind == MessageType::Data, &mut self.token).unwrap();
+        let len = self.token.len() - HEADER_BYTES;
+        self.token[..HEADER_BYTES].copy_from_slice(&header(kind, len));
+        self.client.write_all(&self.token).unwrap();
+    }
+
+    /// Opens so many bytes, in however many tokens they come.
+    fn receive(&mut self, len: usize) {
+        self.opened.clear();
+        while self.opened.len() < len {
+            self.token.resize(HEADER_BYTES, 0);
+            self.client.read_exact(&mut self.token).unwrap();
+            let all = framed_len(&self.token).unwrap();
+            self.token.resize(all, 0);
+            self.client.read_exact(&mut self.token[HEADER_BYTES..]).unwrap();
+            let token = &mut self.token[HEADER_BYTES..];
+            let message = self.seal.unwrap(token).unwrap().message;
+            self.opened.extend_from_slice(&token[message]);
         }
     }
 }

@@ -150,6 +150,11 @@ impl Pair {
     }
 }
 
+/// For endpoints that need none.
+fn no_buffers() -> Buffers {
+    Buffers::new(0, RelayMode::Copy, 0)
+}
+
 fn reset() -> Pair {
     let mut pair = Pair::new();
     pair.peer_sends();
@@ -366,12 +371,15 @@ fn the_endpoint_takes_a_reset_for_a_reset() {
             let all = pair.until_error();
             let told = if told_before { all } else { Readiness { error: false, ..all } };
             let mut endpoint = pair.into_endpoint(told);
-            assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Bytes(DATA.len()));
-            assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Reset);
-            assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Reset);
+            assert_eq!(
+                endpoint.recv(&mut [0; 4096], &mut no_buffers()),
+                Received::Bytes(DATA.len())
+            );
+            assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::Reset);
+            assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::Reset);
             assert!(endpoint.is_reset());
             assert_eq!(endpoint.error().unwrap().raw_os_error(), Some(libc::ECONNRESET));
-            assert_eq!(endpoint.send(b"x"), Sent::Broken);
+            assert_eq!(endpoint.send(b"x", &mut no_buffers()), Sent::Broken);
             assert!(endpoint.is_acknowledged());
         }
     }
@@ -382,9 +390,9 @@ fn the_endpoint_that_sent_first_takes_a_reset_for_a_reset() {
     let mut pair = reset();
     let all = pair.until_error();
     let mut endpoint = pair.into_endpoint(Readiness { error: false, ..all });
-    assert_eq!(endpoint.send(b"x"), Sent::Broken);
-    assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Bytes(DATA.len()));
-    assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Reset);
+    assert_eq!(endpoint.send(b"x", &mut no_buffers()), Sent::Broken);
+    assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::Bytes(DATA.len()));
+    assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::Reset);
     assert!(endpoint.is_reset());
 }
 
@@ -395,10 +403,10 @@ fn the_endpoint_takes_a_reset_after_the_peers_fin_for_an_end() {
         let all = pair.until_error();
         let told = if told_before { all } else { Readiness { error: false, ..all } };
         let mut endpoint = pair.into_endpoint(told);
-        assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Bytes(DATA.len()));
-        assert_eq!(endpoint.recv(&mut [0; 4096]), Received::End);
+        assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::Bytes(DATA.len()));
+        assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::End);
         assert!(!endpoint.is_reset());
-        assert_eq!(endpoint.send(b"x"), Sent::Broken);
+        assert_eq!(endpoint.send(b"x", &mut no_buffers()), Sent::Broken);
         assert!(endpoint.is_broken() && !endpoint.is_reset());
     }
 }
@@ -425,8 +433,8 @@ fn the_endpoint_takes_a_reset_after_both_fins_for_an_end() {
         all.error |= events.iter().any(|event| event.is_error());
     }
     endpoint.handle_readiness(all);
-    assert_eq!(endpoint.recv(&mut [0; 4096]), Received::Bytes(DATA.len()));
-    assert_eq!(endpoint.recv(&mut [0; 4096]), Received::End);
+    assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::Bytes(DATA.len()));
+    assert_eq!(endpoint.recv(&mut [0; 4096], &mut no_buffers()), Received::End);
     assert!(!endpoint.is_reset());
 }
 

@@ -27,6 +27,18 @@ fn dns_answer() {
 }
 
 #[test]
+fn framing() {
+    replay("framing", properties::framing::check);
+}
+
+proptest! {
+    #[test]
+    fn framing_of_whatever_comes(script in prop::collection::vec(any::<u8>(), 0..200)) {
+        properties::framing::check(&script);
+    }
+}
+
+#[test]
 fn negotiation() {
     replay("negotiation", properties::negotiation::check);
 }
@@ -63,6 +75,7 @@ fn every_target_is_replayed() {
         "configuration",
         "datagram",
         "dns_answer",
+        "framing",
         "negotiation",
         "reassembly",
         "resolver",

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use criterion::Criterion;
 use ringsocks::auth::Users;
 use ringsocks::proto::Request;
+use ringsocks::proto::socks5::Method;
 use ringsocks::session::negotiation::{Negotiation, Step};
 
 const SOCKS5: &[u8] = b"\x05\x01\x00\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50";
@@ -33,13 +34,18 @@ pub(super) fn bench(criterion: &mut Criterion) {
 fn negotiate(mut inbox: &[u8], users: &Users) -> Request {
     let mut negotiation = Negotiation::new();
     loop {
-        match negotiation.step(inbox, users) {
+        let method = if users.is_empty() { Method::None } else { Method::Password };
+        match negotiation.step(inbox, &[method]) {
             Step::Say { consumed, answer } => {
                 black_box(answer);
                 inbox = &inbox[consumed..];
             }
+            Step::Verify { consumed, credentials } => {
+                black_box(negotiation.settle(users.verify(&credentials)));
+                inbox = &inbox[consumed..];
+            }
             Step::Request { request, .. } => return request,
-            step @ (Step::More | Step::Refuse { .. }) => panic!("no request, but {step:?}"),
+            step => panic!("no request, but {step:?}"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringsocks::access::Record;
+use ringsocks::auth::{Auth, Groups, Passwords};
 use ringsocks::config::RelayMode;
 use ringsocks::metrics::{Datagrams, DropReason, Stage};
 use ringsocks::outcome::{Outcome, Refusal};
@@ -58,7 +59,8 @@ impl Gateway {
         let net = SimNet(Rc::clone(&world));
         let buffers = Buffers::new(1, RelayMode::Copy, 0);
         let host = Host { addresses: OWN.to_vec(), ..Host::default() };
-        let cx = Context::new(now, net, buffers, terms.into(), host.into());
+        let auth = Auth::new(Passwords::Nobody, Groups::default(), None);
+        let cx = Context::new(now, net, buffers, terms.into(), host.into(), auth.into());
         Gateway {
             world,
             cx,

@@ -28,12 +28,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringsocks::auth::Users;
 use ringsocks::config::{
-    ClientCheck, Config, Filter, Fragments, ListenCommand, TargetRule, Timeouts,
+    AuthMethod, AuthRule, ClientCheck, Config, Filter, Fragments, ListenCommand, TargetRule,
+    Timeouts,
 };
-use ringsocks::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
-use ringsocks::session::Terms;
+use ringsocks::policy::{
+    Admitted, ClientLimits, Commands, Methods, Penalties, Ports, SessionLimit, Targets,
+};
+use ringsocks::session::{Sealing, Terms};
 
 use crate::counts::Event;
 use crate::gateway::{DESCRIPTORS_MAX, Gateway};
@@ -126,7 +128,8 @@ fn throw_terms(random: &mut Random) -> (Terms, House, Rules) {
         "[]".to_owned()
     };
     let text = format!("[udp]\nports = {ports:?}\nadvertise = {told}\n");
-    let Config { mut udp, bind, .. } = Config::parse("simulation", &text).expect("a configuration");
+    let Config { mut udp, bind, penalty, .. } =
+        Config::parse("simulation", &text).expect("a configuration");
     let rarely_never = |random: &mut Random, us: u64| (!random.once_in(12)).then_some(us);
     let (handshake, resolve) = (Some(10_000_000), rarely_never(random, 5_000_000));
     let idle = rarely_never(random, 45_000_000);
@@ -162,7 +165,10 @@ fn throw_terms(random: &mut Random) -> (Terms, House, Rules) {
         ..Config::default().timeout
     };
     let terms = Terms {
-        users: Users::none(),
+        methods: vec![Methods::new(vec![AuthRule::for_everyone(vec![AuthMethod::None])])],
+        penalties: Penalties::new(penalty).into(),
+        admitted: Admitted::new(None).into(),
+        sealing: Sealing::default(),
         timeout,
         commands: vec![Commands::new(Some(vec![ListenCommand::Udp]))],
         targets: vec![Targets::new(Some(permitted.to_vec()))],

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
+use ringsocks::auth::Task;
 use ringsocks::dns::{Answer, Asked};
 use ringsocks::proto::{Name, canonical};
 use ringsocks::relay::Socket;
@@ -188,6 +189,7 @@ impl Net for SimNet {
     fn resolve(
         &mut self,
         name: &Name,
+        _: IpAddr,
         token: Token,
         deadline: Option<Instant>,
         now: Instant,
@@ -234,5 +236,9 @@ impl Net for SimNet {
         let at = open.iter().position(|(_, it)| *it == token);
         open.remove(at.expect("it forgets what it has not asked"));
         world.count(Event::Forgotten);
+    }
+
+    fn offload(&mut self, _: Task, _: IpAddr, _: Token, _: Option<Instant>) -> Result<(), Task> {
+        panic!("nobody is to say who it is")
     }
 }

@@ -9,18 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringsocks::access::Record;
+use ringsocks::auth::Auth;
 use ringsocks::config::RelayMode;
 use ringsocks::dns::Answer;
 use ringsocks::metrics::Stage;
 use ringsocks::outcome::Outcome;
 use ringsocks::policy::{Extra, HeldPort};
-use ringsocks::relay::{Buffers, INBOX_BYTES, Readiness};
+use ringsocks::proto::gssapi::HEADER_BYTES;
+use ringsocks::relay::{Buffers, INBOX_BYTES, RING_BYTES, Readiness};
 use ringsocks::session::{Context, Session, Terms, Turn};
 use ringsocks::token::{Role, Token};
 use slab::Slab;
 
 use crate::counts::Event;
 use crate::script::{CLIENTS, Fate};
+use crate::sealed::Stream;
 use crate::socket::{ATTEMPT_DELAY, SimNet, SimSocket};
 use crate::tcp::OURS;
 use crate::world::{Happening, Limits, Link, World};
@@ -31,6 +34,8 @@ const SEVERING: u64 = 1_000_000;
 const KEEP_ALIVE_AFTER: u64 = 30_000_000;
 /// What a timer may be late.
 const TICK: u64 = 2000;
+/// As in the session.
+const ASK_AGAIN: u64 = 200_000;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where there are any number of descriptors, nobody takes as many.
@@ -53,6 +58,8 @@ struct Entry {
     session: Session<SimNet>,
     life: usize,
     ready: bool,
+    /// How often it has yielded since it last was seen to do something.
+    idle_turns: usize,
     wake_at: Option<Instant>,
     stage: Stage,
     stage_since: u64,
@@ -68,13 +75,13 @@ impl Gateway {
         world: Rc<RefCell<World>>,
         (rings_max, pipes_max): (usize, usize),
         mode: RelayMode,
-        terms: Terms,
+        (terms, auth): (Terms, Auth),
         limits: Limits,
     ) -> Gateway {
         let now = world.borrow().instant();
         let net = SimNet(Rc::clone(&world));
         let buffers = Buffers::new(rings_max, mode, pipes_max);
-        let cx = Context::new(now, net, buffers, terms.into(), Arc::default());
+        let cx = Context::new(now, net, buffers, terms.into(), Arc::default(), auth.into());
         Gateway {
             world,
             cx,
@@ -217,6 +224,16 @@ impl Gateway {
             Happening::Abort(link, reset) => {
                 self.world.borrow_mut().peer_aborts(link, reset);
             }
+            Happening::Done { token, client, done } => {
+                self.note_done(token);
+                let mut done = Some(done);
+                self.with_session(token.slot(), |session, cx| {
+                    session.handle_done(cx, token, &mut done)
+                });
+                if let Some(done) = done {
+                    self.cx.judge_absent(client, done);
+                }
+            }
             Happening::Visit { quay, target } => self.world.borrow_mut().visit(quay, target),
             Happening::Answer { token, answer, targets, then } => {
                 self.note_answer(token, &answer, &targets);
@@ -254,6 +271,15 @@ impl Gateway {
         }
     }
 
+    /// A session is told what has come of what it asked, unless it has gone.
+    fn note_done(&mut self, token: Token) {
+        let world = &mut *self.world.borrow_mut();
+        world.note("done", token.slot(), 0);
+        let life = self.sessions.get(token.slot()).map(|entry| entry.life);
+        let waits = life.and_then(|life| world.lives[life].task.take_if(|task| *task == token));
+        world.count(if waits.is_some() { Event::TaskDone } else { Event::LateTask });
+    }
+
     fn accept(&mut self, life: usize) {
         let link = self.world.borrow_mut().arrive(life);
         let vacancy = self.sessions.vacant_entry();
@@ -261,7 +287,7 @@ impl Gateway {
         let token = self.cx.token(Role::Client, slot);
         let socket = SimSocket::new(&self.world, link, token);
         let own = self.world.borrow().lives[life].script.own;
-        let client = CLIENTS[usize::from(own.is_ipv6())].parse().unwrap();
+        let client = self.world.borrow().lives[life].script.client_address();
         let record = Record::new(0, 0, own, client);
         let session = Session::new(socket, token, record, 0, &self.cx);
         let world = &mut *self.world.borrow_mut();
@@ -271,6 +297,7 @@ impl Gateway {
         vacancy.insert(Entry {
             life,
             ready: false,
+            idle_turns: 0,
             wake_at: session.wake_at(),
             stage: session.stage(),
             stage_since: world.now,
@@ -309,7 +336,14 @@ impl Gateway {
         match turn {
             Turn::End(_) | Turn::Wait => {}
             Turn::Yield => {
-                assert!(world.progress > before, "slot {slot} yields without having done anything");
+                // What is opened is seen only once it is sent.
+                let opens = world.lives[entry.life].opening.is_some();
+                entry.idle_turns = if world.progress > before { 0 } else { entry.idle_turns + 1 };
+                let idle_max = if opens { RING_BYTES / HEADER_BYTES } else { 0 };
+                assert!(
+                    entry.idle_turns <= idle_max,
+                    "slot {slot} yields without having done anything"
+                );
                 world.count(Event::Yield);
                 if !entry.ready {
                     entry.ready = true;
@@ -341,6 +375,7 @@ impl Gateway {
                 _ => false,
             };
             world.lives[life].forced = forced;
+            world.check_bad_token(life, outcome, stage);
             if matches!(outcome, Outcome::ClientReset | Outcome::TargetReset) && !forced {
                 world.check_nothing_is_lost(life);
             }
@@ -385,6 +420,8 @@ impl Gateway {
             let Some(token) = self.ready.pop_front() else { return };
             if let Some(entry) = self.entry(token) {
                 entry.ready = false;
+                let life = entry.life;
+                self.world.borrow_mut().stir_life(life);
                 self.with_session(token.slot(), |session, cx| session.handle_turn(cx));
             }
         }
@@ -408,10 +445,14 @@ impl Gateway {
 
     fn check_all(&self) {
         let world = &*self.world.borrow();
-        let mut buffers_held = 0;
+        let (mut least_held, mut most_held, mut with_contexts) = (0, 0, 0);
         for (slot, entry) in &self.sessions {
-            let held = self.buffers_held(world, entry);
-            buffers_held += held;
+            let (least, most) = self.buffers_held(world, entry);
+            // Of small rooms for tokens many count as one ring.
+            let has_context = world.lives[entry.life].script.sealed.is_some();
+            let least = if has_context { 0 } else { least };
+            (least_held, most_held) = (least_held + least, most_held + most);
+            with_contexts += usize::from(world.lives[entry.life].script.sealed.is_some());
             assert!(
                 entry.wake_at.is_none_or(|at| at > self.cx.now),
                 "slot {slot} wants to be woken for ever"
@@ -437,14 +478,55 @@ impl Gateway {
         let (rings, pipes) = (buffers.rings_lent(), buffers.pipes_lent());
         let lent = rings + pipes + buffers.inboxes_lent();
         // A lane whose pipe cannot be sent from has a ring besides.
-        let fits = buffers_held..=buffers_held + pipes;
-        assert!(fits.contains(&lent), "{lent} buffers for {buffers_held} lots of bytes");
-        assert!(rings <= self.rings_max + pipes);
+        let fits = least_held..=most_held + pipes;
+        let told = |(slot, it): (usize, &Entry)| {
+            let held = self.buffers_held(world, it);
+            format!("{slot}: {} life {} {held:?}", it.stage, it.life)
+        };
+        let all = || self.sessions.iter().map(told).collect::<Vec<_>>();
+        assert!(fits.contains(&lent), "{lent} buffers for {fits:?} lots of bytes: {:?}", all());
+        assert!(rings <= self.rings_max + pipes + with_contexts);
         assert!(pipes <= self.pipes_max);
     }
 
-    /// How many buffers a session must hold for the bytes it keeps.
-    fn buffers_held(&self, world: &World, entry: &Entry) -> usize {
+    /// How many buffers a session must hold for the bytes it keeps, and how many it may.
+    fn buffers_held(&self, world: &World, entry: &Entry) -> (usize, usize) {
+        let life = &world.lives[entry.life];
+        let (client, target) = links(world, entry);
+        let down = usize::from(life.down_held() > 0 && !client.fault_known);
+        if let (Stage::Authenticating, Some(sealed)) = (entry.stage, &life.script.sealed) {
+            let is_established = life.contexts_asked == sealed.legs() && life.task.is_none();
+            let taken =
+                |is_established| sealed.taken(life.contexts_asked, is_established, life.heard);
+            let is_held = |taken| usize::from(life.heard > taken);
+            return (is_held(taken(is_established)), is_held(taken(false)));
+        }
+        if life.opening.is_some() {
+            let request = life.script.stream().map_or(0, Stream::request);
+            let held = |gone| life.buffers_for_sealed(gone).unwrap_or_default();
+            match entry.stage {
+                Stage::Requesting => return held(0),
+                Stage::Resolving | Stage::Connecting | Stage::Accepting => return held(request),
+                Stage::Relaying => {
+                    let waits = !life.reply_is_said() && !client.fault_known;
+                    let broken = target.is_some_and(|target| target.fault_known);
+                    let (least, most) = held(request + life.up_out);
+                    let least = if waits || !broken { least } else { 0 };
+                    return (least + down, most + down);
+                }
+                Stage::Severing => {
+                    let (_, most) = held(request + life.up_out);
+                    return (0, most + down);
+                }
+                _ => {}
+            }
+        }
+        let held = self.buffers_held_plain(world, entry);
+        let waits = life.task.is_some() || life.refused_at.is_some();
+        (held, held.max(usize::from(waits)))
+    }
+
+    fn buffers_held_plain(&self, world: &World, entry: &Entry) -> usize {
         let life = &world.lives[entry.life];
         match entry.stage {
             Stage::Associated => unreachable!("nobody asks for it"),
@@ -498,7 +580,8 @@ impl Gateway {
                     (false, true) => limits.idle.zip(limits.half_closed).map(|(a, b)| a.max(b)),
                     (false, false) => limits.idle,
                 };
-                (limit, life.moved_at.max(life.broken_at))
+                let stirred_at = life.opening.as_ref().map_or(0, |_| life.stirred_at);
+                (limit, life.moved_at.max(life.broken_at).max(stirred_at))
             }
             Stage::Severing => (Some(SEVERING), entry.stage_since),
             Stage::Closing => (Some(limits.closing.unwrap_or(10_000_000)), entry.stage_since),
@@ -514,7 +597,10 @@ impl Gateway {
         let quay = life.quay.map(|quay| &world.harbour.quays[quay]);
         let was_short =
             quay.and_then(|quay| quay.short_at).is_some_and(|at| at + second >= world.now);
+        // There may have been no room for a token, nobody tells when there is.
+        let has_context = life.script.sealed.is_some();
         let unsure = was_short
+            || has_context
             || [Some(client), target].into_iter().flatten().any(|link| {
                 link.short_at.is_some_and(|at| {
                     let soon = at.max(link.acknowledged_at) + second >= world.now;
@@ -535,8 +621,22 @@ impl Gateway {
         match entry.stage {
             Stage::Associated => unreachable!("nobody asks for it"),
             Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
-                if has_news(client) {
+                if life.task.is_some() {
+                    return None;
+                }
+                if let Some(refused_at) = life.refused_at.filter(|_| can_say) {
+                    let asks_at = entry.wake_at.map(|at| world.time_of(at));
+                    let asks_soon = asks_at.is_some_and(|at| at <= refused_at + ASK_AGAIN + TICK);
+                    return (!asks_soon).then_some("a task that nobody does");
+                }
+                let is_blocked = life.script.sealed.is_some()
+                    && !can_say
+                    && life.said.len() < life.answers_due();
+                if has_news(client) && !is_blocked {
                     return Some("a client that speaks");
+                }
+                if life.has_heard_bad() && !is_blocked {
+                    return Some("a bad token");
                 }
                 (can_say && life.said.len() < life.answers_due()).then_some("an answer")
             }
@@ -546,7 +646,7 @@ impl Gateway {
                     return Some("an answer");
                 }
                 let ended = client.tcp.fin_arrived(OURS) || client.tcp.is_dead(OURS);
-                if ended && client.tcp.arrived(OURS) <= life.script.request_end as u64 {
+                if ended && life.payload_in(client.tcp.arrived(OURS) as usize) == 0 {
                     return Some("a client that hung up");
                 }
                 if entry.stage == Stage::Resolving && life.script.is_bind() {
@@ -582,7 +682,13 @@ impl Gateway {
                 }
                 let target = target.unwrap();
                 let piped = self.cx.buffers.pipes_lent() > 0;
-                neglected_lane(client, life.up_held(), target, piped)
+                let sinks = target.tcp.has_space(OURS) && !target.fault_known;
+                if life.has_heard_bad() && life.up_held() == 0 && sinks {
+                    return Some("a bad token");
+                }
+                // Of what a token carries nobody knows from outside whether there is a ring for it.
+                let rings_only = piped || life.opening.is_some();
+                neglected_lane(client, life.up_held(), target, rings_only)
                     .or_else(|| neglected_lane(target, life.down_held(), client, piped))
             }
             Stage::Severing => None,

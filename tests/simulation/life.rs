@@ -3,6 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use ringsocks::outcome::Outcome;
 use ringsocks::token::Token;
 
+use crate::opening::Opening;
 use crate::payload::{is_payload, with_payload};
 use crate::script::{Asked, Dialect, Plan, Script, Whom, is_denied};
 
@@ -14,7 +15,19 @@ pub(crate) struct Life {
     pub(crate) heard: usize,
     /// What the gateway said of its own: answers and the reply.
     pub(crate) said: Vec<u8>,
+    /// What it is to say before its reply.
+    pub(crate) answers: Vec<u8>,
     pub(super) reply_due: Option<ReplySaid>,
+    /// What it makes of sealed messages, if it is to get any.
+    pub(crate) opening: Option<Opening>,
+    /// What the session waits for that is done elsewhere.
+    pub(crate) task: Option<Token>,
+    /// How many of the client's tokens were looked at, or are.
+    pub(crate) contexts_asked: usize,
+    /// When the session last was told that too many ask.
+    pub(crate) refused_at: Option<u64>,
+    /// When a byte of a sealed life last moved, which may be part of nothing yet.
+    pub(crate) stirred_at: u64,
     /// The targets whose addresses its session has been told and has not taken up.
     pub(crate) candidates: Vec<usize>,
     /// Whether the next candidate is to be one of IPv6, if there is one.
@@ -77,8 +90,49 @@ impl Life {
     }
 
     pub(super) fn total(&self, target: Option<usize>) -> usize {
-        let asks = if target.is_none() { self.script.asks.len() } else { 0 };
-        asks + self.plan(target).payload
+        let asks = self.asks(target);
+        match self.script.stream() {
+            Some(stream) if target.is_none() => asks + stream.rest().len(),
+            _ => asks + self.plan(target).payload,
+        }
+    }
+
+    /// What comes before a peer's payload.
+    pub(super) fn asks(&self, target: Option<usize>) -> usize {
+        if target.is_none() { self.script.asks.len() } else { 0 }
+    }
+
+    /// How much of the client's payload there is in so many of its bytes.
+    pub(crate) fn payload_in(&self, raw: usize) -> usize {
+        match self.script.stream() {
+            Some(stream) => stream.opened(raw),
+            None => raw.saturating_sub(self.script.request_end),
+        }
+    }
+
+    /// Whether the client can have ended so: not within a token, nor behind a bad one.
+    pub(crate) fn may_end(&self, raw: usize) -> bool {
+        self.script.stream().is_none_or(|stream| stream.may_end(raw) && !stream.is_bad(raw))
+    }
+
+    /// Whether a token was heard that is not as it should be.
+    pub(crate) fn has_heard_bad(&self) -> bool {
+        self.script.stream().is_some_and(|stream| stream.is_bad(self.heard))
+    }
+
+    /// Whether its context seals nothing more.
+    pub(crate) fn is_context_spent(&self) -> bool {
+        let tokens = self.opening.as_ref().map(|opening| opening.tokens);
+        let lasts = self.script.sealed.as_ref().map(|sealed| sealed.wish.lasts);
+        tokens.zip(lasts).is_some_and(|(tokens, lasts)| tokens >= lasts)
+    }
+
+    /// How many buffers hold what was heard of a sealed life and is of use, at the least and at the
+    /// most; `gone` is how much of what it carries is of none.
+    pub(crate) fn buffers_for_sealed(&self, gone: usize) -> Option<(usize, usize)> {
+        let (least_gone, most_gone) = self.script.stream()?.gone(gone);
+        let (least, most) = (self.heard > most_gone, self.heard > least_gone);
+        Some((usize::from(least), if most { 2 } else { 0 }))
     }
 
     /// The session is told of these targets.
@@ -134,7 +188,7 @@ impl Life {
 
     /// What has been heard of the client's payload and not said to the target.
     pub(crate) fn up_held(&self) -> usize {
-        self.heard.saturating_sub(self.script.request_end + self.up_out)
+        self.payload_in(self.heard).saturating_sub(self.up_out)
     }
 
     pub(crate) fn down_held(&self) -> usize {
@@ -154,7 +208,7 @@ impl Life {
     }
 
     pub(super) fn answers_len(&self) -> usize {
-        self.script.answers.iter().map(|(_, answer)| answer.len()).sum()
+        self.answers.len()
     }
 
     /// How long the reply is that tells of a port, if there is one.
@@ -174,7 +228,7 @@ impl Life {
     pub(super) fn client_may_send(&self, sent: usize, received: usize) -> usize {
         let asks = self.script.asks.len();
         if self.script.client.is_eager {
-            return asks + self.script.client.payload;
+            return self.total(None);
         }
         let mut heard = 0;
         for (end, answer) in &self.script.answers {
@@ -183,14 +237,19 @@ impl Life {
                 return (*end).min(asks);
             }
         }
-        let replied = self.reply_is_said() && received >= self.said.len();
-        asks + if replied { self.script.client.payload } else { 0 }
+        let said = self.opening.as_ref().map_or(self.said.len(), Opening::parsed);
+        let replied = self.reply_is_said() && received >= said;
+        if replied { self.total(None) } else { asks }
     }
 
     pub(super) fn stream(&self, target: Option<usize>, at: usize, n: usize) -> Vec<u8> {
         let asks: &[u8] = if target.is_none() { &self.script.asks } else { &[] };
         let mut bytes = asks[at.min(asks.len())..(at + n).min(asks.len())].to_vec();
         let rest = n - bytes.len();
+        if let Some(stream) = self.script.stream().filter(|_| target.is_none()) {
+            bytes.extend(&stream.rest()[at.saturating_sub(asks.len())..][..rest]);
+            return bytes;
+        }
         with_payload(self.plan(target), at.saturating_sub(asks.len()), rest, |_, piece| {
             bytes.extend_from_slice(piece);
         });
@@ -201,6 +260,9 @@ impl Life {
     pub(super) fn is_due(&self, target: Option<usize>, at: usize, bytes: &[u8]) -> bool {
         if target.is_some() {
             return is_payload(&self.script.client, at, bytes);
+        }
+        if let Some(opening) = &self.opening {
+            return opening.raw[at..].starts_with(bytes);
         }
         let said = &self.said[at.min(self.said.len())..];
         let (own, relayed) = bytes.split_at(bytes.len().min(said.len()));
@@ -222,11 +284,10 @@ impl Life {
         told: Option<SocketAddr>,
         bnd: Option<SocketAddr>,
     ) {
-        let answers: Vec<u8> =
-            self.script.answers.iter().flat_map(|(_, answer)| answer.clone()).collect();
+        let answers = &self.answers;
         let due = self.answers_due();
         let own = self.said.len().min(answers.len());
-        assert_eq!(self.said[..own], answers[..own], "life {index}: wrong answers");
+        assert!(self.said[..own] == answers[..own], "life {index}: wrong answers");
         let Some(reply) = self.said.get(answers.len()..).filter(|reply| !reply.is_empty()) else {
             return assert!(self.said.len() <= due, "life {index}: an answer too early");
         };

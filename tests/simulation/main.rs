@@ -9,10 +9,14 @@ mod counts;
 mod gateway;
 mod life;
 mod listening;
+#[path = "../support/mechanism.rs"]
+mod mechanism;
+mod opening;
 mod payload;
 mod peers;
 mod random;
 mod script;
+mod sealed;
 mod seeds;
 mod shadow;
 mod socket;
@@ -24,21 +28,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringsocks::auth::Users;
-use ringsocks::config::{Config, ListenCommand, RelayMode, TargetRule, Timeouts};
-use ringsocks::policy::{ClientLimits, Commands, Ports, SessionLimit, Targets};
-use ringsocks::session::Terms;
+use ringsocks::auth::{Auth, Groups, Mechanism, Passwords, Users};
+use ringsocks::config::{
+    AuthMethod, AuthRule, Config, ListenCommand, RelayMode, TargetRule, Timeouts,
+};
+use ringsocks::policy::{
+    Admitted, ClientLimits, Commands, Methods, Penalties, Ports, SessionLimit, Targets,
+};
+use ringsocks::session::{Sealing, Terms};
 
 use crate::counts::Event;
 use crate::gateway::{DESCRIPTORS_MAX, Gateway};
 use crate::listening::{ADVERTISED, Harbour};
+use crate::mechanism::MockMechanism;
 use crate::random::Random;
-use crate::script::Script;
+use crate::script::{House, Script};
 use crate::seeds::Played;
 use crate::tcp::{OURS, PEER};
 use crate::world::{Happening, Limits, World};
 
 const SEEDS: u64 = 3000;
+
+/// The cheapest hash there is.
+const WONDER_HASHED: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$KfWPuOIuxu2PXKSRwYMH4w";
 
 #[test]
 fn thousands_of_seeds() {
@@ -54,13 +66,14 @@ fn the_same_seed_plays_the_same() {
 
 fn play(seed: u64, verbose: bool) -> Played {
     let mut random = Random::new(seed);
-    let with_users = random.once_in(3);
-    let (terms, limits, harbour) = throw_terms(&mut random, with_users);
+    let house = throw_house(&mut random);
+    let (terms, limits, harbour) = throw_terms(&mut random, house);
+    let auth = throw_auth(&mut random, house);
     let buffers_max = (random.pick(&[1, 2, 2, 4]), random.pick(&[0, 1, 3]));
     let mode = random.pick(&[RelayMode::Auto, RelayMode::Copy, RelayMode::Splice]);
     let lives = random.between(3, 12);
     let scripts: Vec<Script> =
-        (0..lives).map(|life| Script::throw(&mut random, life as u8, with_users)).collect();
+        (0..lives).map(|life| Script::throw(&mut random, life as u8, house)).collect();
     let ticks_max = random.pick(&[100, 600, 2000]);
     let drains = random.once_in(10);
 
@@ -71,7 +84,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     let longest = limits.longest();
     let Limits { idle, half_closed, bind, .. } = limits;
     let never_ends = idle.is_none() || half_closed.is_none() || bind.is_none();
-    let mut gateway = Gateway::new(Rc::clone(&world), buffers_max, mode, terms, limits);
+    let mut gateway = Gateway::new(Rc::clone(&world), buffers_max, mode, (terms, auth), limits);
 
     let mut ticks = 0;
     while ticks < ticks_max && !(gateway.is_empty() && world.borrow().happenings.is_empty()) {
@@ -100,8 +113,16 @@ fn play(seed: u64, verbose: bool) -> Played {
     Played { hash: world.hash, ticks, counts: world.counts.to_vec(), outcomes: gateway.outcomes }
 }
 
-fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits, Harbour) {
-    let users = if with_users { Users::new([("alice", "wonder")]).unwrap() } else { Users::none() };
+fn throw_house(random: &mut Random) -> House {
+    let confidential = random.once_in(3);
+    House {
+        with_users: random.once_in(3),
+        with_contexts: random.once_in(2),
+        sealing: Sealing { confidential, may_be_clear: !confidential && random.once_in(2) },
+    }
+}
+
+fn throw_terms(random: &mut Random, house: House) -> (Terms, Limits, Harbour) {
     let mut rarely_never = |ms: u64| (!random.once_in(12)).then_some(ms * 1000);
     let limits = Limits {
         handshake: Some(10_000_000),
@@ -126,13 +147,19 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits, Harbour
     let permitted = ["203.0.0.0/16", "198.18.0.0/16", "2001:db8::/32"];
     let permitted = permitted.map(|it| TargetRule::Network(it.parse().unwrap()));
     let targets = vec![Targets::new(Some(permitted.to_vec()))];
-    let (harbour, Config { udp, bind, .. }) = throw_harbour(random, limits.bind);
+    let (harbour, Config { udp, bind, penalty, .. }) = throw_harbour(random, limits.bind);
     let clients = Arc::new(ClientLimits::new(None, None, harbour.per_client));
     let commands = vec![Commands::new(Some(vec![ListenCommand::Connect, ListenCommand::Bind]))];
     let udp_ports = Ports::new(udp.ports, 0).into();
     let bind_ports = Ports::new(bind.ports, random.next() as u32).into();
+    let last = if house.with_users { AuthMethod::Password } else { AuthMethod::None };
+    let context = house.with_contexts.then_some(AuthMethod::Gssapi);
+    let accepted = context.into_iter().chain([last]).collect();
     let terms = Terms {
-        users,
+        methods: vec![Methods::new(vec![AuthRule::for_everyone(accepted)])],
+        penalties: Penalties::new(penalty).into(),
+        admitted: Admitted::new(None).into(),
+        sealing: house.sealing,
         timeout,
         commands,
         targets,
@@ -144,6 +171,24 @@ fn throw_terms(random: &mut Random, with_users: bool) -> (Terms, Limits, Harbour
         clients,
     };
     (terms, limits, harbour)
+}
+
+/// Some passwords are hashed: it takes a while to know whether they are right.
+fn throw_auth(random: &mut Random, house: House) -> Auth {
+    let mechanism: Option<Arc<dyn Mechanism>> = match house.with_contexts {
+        true => Some(Arc::new(MockMechanism)),
+        false if house.with_users && random.once_in(2) => {
+            let text = format!("[users]\nalice = {WONDER_HASHED:?}\n");
+            let config = Config::parse("simulation", &text).expect("a configuration");
+            return Auth::load(&config).expect("a user");
+        }
+        false => None,
+    };
+    let passwords = match house.with_users {
+        true => Passwords::Users(Users::new([("alice", "wonder")]).unwrap().into()),
+        false => Passwords::Nobody,
+    };
+    Auth::new(passwords, Groups::default(), mechanism)
 }
 
 fn throw_harbour(random: &mut Random, timeout: Option<u64>) -> (Harbour, Config) {

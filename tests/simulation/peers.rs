@@ -86,7 +86,7 @@ impl World {
             Some(_) => plan.payload,
         };
         let chunk_max = plan.chunk_max;
-        let asks = life.total(target) - plan.payload;
+        let asks = life.asks(target);
         let mark_at = plan.urgent_at.map(|at| at + asks);
         if mark_at == Some(sent) && !urgent_sent && allowed > sent {
             self.links[link].urgent_sent = true;

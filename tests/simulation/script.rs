@@ -4,8 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ringsocks::dns::Failure;
 use ringsocks::outcome::{Outcome, Refusal};
+use ringsocks::session::Sealing;
 
 use crate::random::Random;
+use crate::sealed::{Sealed, Stream};
+
+/// How clients may or must say who they are.
+#[derive(Clone, Copy)]
+pub(crate) struct House {
+    pub(crate) with_users: bool,
+    pub(crate) with_contexts: bool,
+    pub(crate) sealing: Sealing,
+}
 
 /// All that is thrown for one client and its targets.
 pub(crate) struct Script {
@@ -19,6 +29,8 @@ pub(crate) struct Script {
     pub(crate) request_end: usize,
     /// What the client is told during its handshake, and by how many heard bytes it is due.
     pub(crate) answers: Vec<(usize, Vec<u8>)>,
+    /// Its context and what it seals, if it wants one.
+    pub(crate) sealed: Option<Sealed>,
     pub(crate) request: Asked,
     pub(crate) dialect: Dialect,
     pub(crate) resolution: Resolution,
@@ -175,8 +187,9 @@ impl Plan {
 }
 
 impl Script {
-    /// A life on a server that does or does not ask who its clients are.
-    pub(crate) fn throw(random: &mut Random, life: u8, with_users: bool) -> Script {
+    /// A client's life in this house.
+    pub(crate) fn throw(random: &mut Random, life: u8, house: House) -> Script {
+        let with_users = house.with_users;
         let bulk = random.once_in(9);
         let mut script = Script {
             arrives_at: random.pick(&[0, 60_000, 6_000_000]) + random.below(60_000) as u64,
@@ -185,6 +198,7 @@ impl Script {
             asks: Vec::new(),
             request_end: 0,
             answers: Vec::new(),
+            sealed: None,
             request: Asked::Connect { named: false },
             dialect: Dialect::Socks5,
             resolution: throw_resolution(random),
@@ -197,10 +211,12 @@ impl Script {
         }
         match random.below(24) {
             0 => script.speak_noise(random, with_users),
-            1..8 if !with_users => script.speak_socks4(random),
-            _ => script.speak_socks5(random, with_users),
+            1..8 if !with_users && !house.with_contexts => script.speak_socks4(random),
+            1..3 if !with_users => script.speak_socks4(random),
+            _ => script.speak_socks5(random, house),
         }
-        script.request_end = script.asks.len();
+        let asks = script.asks.len();
+        script.request_end = script.stream().and_then(Stream::request_end).unwrap_or(asks);
         if let Asked::Bind { whom } = script.request {
             script.throw_visits(random, life, whom);
         }
@@ -209,11 +225,27 @@ impl Script {
             let end = random.below(script.asks.len());
             script.client.payload = 0;
             script.asks.truncate(end);
+            script.hang_up_at(0);
+        } else if random.once_in(6) {
+            let len = script.stream().map_or(0, |stream| stream.rest().len());
+            script.hang_up_at(random.below(len + 1));
         }
         script
     }
 
-    fn refuse(&mut self, after: usize, answer: impl Into<Vec<u8>>, outcome: Outcome) {
+    /// How its messages are sealed, if they are.
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.sealed.as_ref()?.stream.as_ref()
+    }
+
+    /// It sends only so many of its sealed bytes behind its request.
+    fn hang_up_at(&mut self, len: usize) {
+        if let Some(stream) = self.sealed.as_mut().and_then(|it| it.stream.as_mut()) {
+            stream.truncate(len);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, after: usize, answer: impl Into<Vec<u8>>, outcome: Outcome) {
         self.request = Asked::Refused { after, answer: answer.into(), outcome };
     }
 
@@ -265,17 +297,25 @@ impl Script {
         }
     }
 
-    fn speak_socks5(&mut self, random: &mut Random, with_users: bool) {
-        let method = if with_users { 2 } else { 0 };
+    fn speak_socks5(&mut self, random: &mut Random, house: House) {
+        let with_context = house.with_contexts && !random.once_in(4);
+        let method = match with_context {
+            true => 1,
+            false if house.with_users => 2,
+            false => 0,
+        };
         if random.once_in(16) {
-            self.asks = vec![5, 2, 1, 3];
+            self.asks = vec![5, 2, 4, 3];
             return self.refuse(4, [5, 0xff], Outcome::NoMethod);
         }
         let mut methods = vec![0x80; random.pick(&[0, 1, 1, 250])];
         methods.insert(random.below(methods.len() + 1), method);
         self.asks = [&[5, methods.len() as u8], &methods[..]].concat();
         self.answers.push((self.asks.len(), vec![5, method]));
-        if with_users {
+        if with_context {
+            return self.speak_sealed(random, house);
+        }
+        if house.with_users {
             let good = !random.once_in(8);
             self.asks.extend(b"\x01\x05alice\x06");
             self.asks.extend(if good { b"wonder" } else { b"wander" });
@@ -285,6 +325,17 @@ impl Script {
             self.answers.push((self.asks.len(), vec![1, 0]));
         }
         self.ask_socks5(random);
+    }
+
+    fn speak_sealed(&mut self, random: &mut Random, house: House) {
+        // All of it is sealed beforehand.
+        self.client.payload = self.client.payload.min(200_000);
+        let Some(agreed) = self.secure(random, house.sealing) else { return };
+        let request = self.asks.len();
+        self.ask_socks5(random);
+        if let Some(confidential) = agreed {
+            self.seal(random, request, confidential);
+        }
     }
 
     fn ask_socks5(&mut self, random: &mut Random) {
@@ -352,6 +403,11 @@ impl Script {
         if self.is_bind() {
             self.asks[begin + 1] = 2;
         }
+    }
+
+    /// Where its client comes from.
+    pub(crate) fn client_address(&self) -> SocketAddr {
+        CLIENTS[usize::from(self.own.is_ipv6())].parse().unwrap()
     }
 
     pub(crate) fn is_bind(&self) -> bool {

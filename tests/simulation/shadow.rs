@@ -2,14 +2,19 @@
 
 use std::net::SocketAddr;
 
+use ringsocks::metrics::Stage;
 use ringsocks::outcome::{Outcome, Refusal};
 use ringsocks::relay::RING_BYTES;
 
 use crate::counts::Event;
 use crate::life::{Life, ReplySaid};
+use crate::opening::Opening;
 use crate::payload::is_payload;
 use crate::script::{Asked, Dialect, Fate, Resolution, Whom};
 use crate::tcp::{OURS, PEER};
+
+/// A method, as the gateway says it.
+const METHOD_BYTES: usize = 2;
 use crate::world::{How, Limits, Link, Saw, World};
 
 impl World {
@@ -22,7 +27,8 @@ impl World {
         let life = &self.lives[life];
         let other = match (target, life.granted) {
             (None, None) => {
-                assert!(received <= life.said.len());
+                let said = life.opening.as_ref().map_or(life.said.len(), |it| it.raw.len());
+                assert!(received <= said);
                 return;
             }
             (Some(_), None) => return assert_eq!(received, 0, "link {link}: never granted"),
@@ -31,12 +37,20 @@ impl World {
             (Some(_), Some(_)) => life.client,
         };
         let other = &self.links[other.unwrap()];
-        let (before, sent) = match target {
-            None => (life.said.len(), other.sent),
-            Some(_) => (0, other.sent - life.script.request_end),
+        let due = match (target, &life.opening) {
+            (None, None) => life.said.len() + other.sent,
+            (None, Some(opening)) => {
+                assert!(opening.is_whole(), "link {link}: a FIN within a token");
+                assert_eq!(life.down_out, other.sent, "link {link}: a FIN, but bytes are missing");
+                opening.raw.len()
+            }
+            (Some(_), _) => {
+                assert!(life.may_end(other.sent), "link {link}: a FIN that nobody has sealed");
+                life.payload_in(other.sent)
+            }
         };
         assert!(other.finished, "link {link}: a FIN, but the other side sent none");
-        assert_eq!(received, before + sent, "link {link}: a FIN, but bytes are missing");
+        assert_eq!(received, due, "link {link}: a FIN, but bytes are missing");
     }
 
     /// A session that ends now, though no deadline forces it, must not lose what it sent.
@@ -61,10 +75,14 @@ impl World {
             if !self.plan(link).is_faithful() {
                 continue;
             }
+            let is_sealed = self.lives[life].opening.is_some();
             match outcome {
                 Outcome::Finished => {
                     assert_eq!(self.links[link].saw, Saw::End, "link {link} after a clean end");
                     self.count(Event::WholeTransfer);
+                    if is_sealed {
+                        self.count(Event::SealedTransfer);
+                    }
                 }
                 Outcome::ClientReset | Outcome::TargetReset => {
                     // What ended before it was reset is whole.
@@ -92,7 +110,10 @@ impl World {
         let passed =
             |limit: Option<u64>, since: u64| limit.is_some_and(|it| since + it <= self.now);
         let whole = |up: bool| match (up, l.granted) {
-            (true, Some(_)) => client.finished && l.up_out + l.script.request_end == client.sent,
+            (true, Some(_)) => {
+                let is_all = l.up_out == l.payload_in(client.sent) && l.may_end(client.sent);
+                client.finished && is_all
+            }
             (false, Some(target)) => {
                 self.links[target].finished && l.down_out == self.links[target].sent
             }
@@ -104,7 +125,7 @@ impl World {
             Outcome::Empty => client_ended && client.tcp.arrived(OURS) == 0,
             Outcome::ClientGone => {
                 // A FIN behind early data is a half-close.
-                let hung_up = client.tcp.is_dead(OURS) || client.sent <= l.script.request_end;
+                let hung_up = client.tcp.is_dead(OURS) || l.payload_in(client.sent) == 0;
                 client_ended && hung_up && l.granted.is_none()
             }
             Outcome::ClientReset => client.sent_reset || client.tcp.is_closed(PEER),
@@ -120,6 +141,10 @@ impl World {
                 l.granted.is_some() && passed(timeouts.half_closed, l.moved_at)
             }
             Outcome::Drained => true,
+            Outcome::BadToken => {
+                let is_cut = client.tcp.fin_arrived(OURS) && !l.may_end(client.sent);
+                l.opening.is_some() && (l.has_heard_bad() || is_cut || l.is_context_spent())
+            }
             Outcome::Noise | Outcome::NoMethod | Outcome::BadLogin => l.asked_for(outcome),
             Outcome::Refused(refusal) => {
                 l.asked_for(outcome) || self.refuses_rightly(life, refusal, timeouts)
@@ -130,6 +155,31 @@ impl World {
             Outcome::Refused(Refusal::Denied) if l.is_over_cap => self.count(Event::OverCap),
             Outcome::Refused(Refusal::General) if l.has_no_port => self.count(Event::NoPort),
             _ => {}
+        }
+    }
+
+    /// How a client ends that has not sealed what it sent: with a word if it still asks, else at once.
+    pub(crate) fn check_bad_token(&mut self, life: usize, outcome: Outcome, stage: Stage) {
+        let l = &self.lives[life];
+        let is_aborted = l.opening.as_ref().is_some_and(|opening| opening.is_aborted);
+        if outcome != Outcome::BadToken {
+            let is_over = !is_aborted || outcome == Outcome::Drained;
+            return assert!(is_over, "life {life} ends as {outcome}, but was told otherwise");
+        }
+        let is_reached = self.links[l.client.unwrap()].fault_known || l.forced;
+        assert!(stage != Stage::Closing || is_aborted || is_reached, "life {life}: no last word");
+        let is_spent = l.is_context_spent();
+        let is_cut = !l.has_heard_bad() && !is_spent;
+        self.count(match stage {
+            _ if is_aborted => Event::BadTokenInHandshake,
+            Stage::Relaying | Stage::Severing => Event::BadTokenInRelay,
+            _ => Event::BadTokenWhileWaiting,
+        });
+        if is_spent {
+            self.count(Event::ContextSpent);
+        }
+        if is_cut {
+            self.count(Event::CutToken);
         }
     }
 
@@ -246,7 +296,7 @@ impl World {
         life.granted = Some(link);
         life.granted_target = Some(number);
         life.moved_at = now;
-        let early = life.heard > life.script.request_end;
+        let early = life.payload_in(life.heard) > 0;
         let ended = self.links[life.client.unwrap()].tcp.fin_arrived(OURS);
         let is_bind = life.script.is_bind();
         if is_bind {
@@ -257,6 +307,27 @@ impl World {
         }
         if ended {
             self.count(Event::HalfCloseWithRequest);
+        }
+        self.count_sealed(index);
+    }
+
+    /// What is remarkable of a life whose messages are sealed.
+    fn count_sealed(&mut self, index: usize) {
+        let script = &self.lives[index].script;
+        let Some(stream) = script.stream() else {
+            if script.sealed.is_some() {
+                self.count(Event::ClearLevel);
+            }
+            return;
+        };
+        let seen = [
+            (stream.has_large_tokens(), Event::LargeToken),
+            (stream.has_empties(), Event::EmptyMessages),
+            (stream.is_request_split(), Event::SplitRequest),
+            (stream.is_request_shared(), Event::SharedToken),
+        ];
+        for (_, event) in seen.into_iter().filter(|(is_so, _)| *is_so) {
+            self.count(event);
         }
     }
 
@@ -270,7 +341,9 @@ impl World {
         let now = self.now;
         let life = &mut self.lives[index];
         // What is thrown away keeps nothing alive.
-        if life.granted.is_some() && matches!(how, How::Receive | How::Splice) {
+        let is_sealed = target.is_none() && life.opening.is_some();
+        life.stirred_at = now;
+        if life.granted.is_some() && !is_sealed && matches!(how, How::Receive | How::Splice) {
             life.moved_at = now;
         }
         match target {
@@ -279,6 +352,32 @@ impl World {
         }
         if life.up_held().max(life.down_held()) >= RING_BYTES {
             self.count(Event::FullRing);
+        }
+    }
+
+    /// The gateway has sent these bytes, of sealed messages or of others.
+    pub(super) fn handle_sent(&mut self, link: usize, bytes: &[u8]) {
+        let Link { life: index, target, .. } = self.links[link];
+        let now = self.now;
+        let life = &mut self.lives[index];
+        life.stirred_at = now;
+        let Some(opening) = life.opening.as_mut().filter(|_| target.is_none()) else {
+            return self.handle_said(link, bytes);
+        };
+        opening.raw.extend_from_slice(bytes);
+        while let Some(said) = self.lives[index].opening.as_mut().and_then(Opening::next) {
+            self.handle_said(link, &said);
+        }
+        let life = &self.lives[index];
+        let opening = life.opening.as_ref().expect("it was there");
+        let (is_whole, is_aborted) = (opening.is_whole(), opening.is_aborted);
+        if is_aborted {
+            let ended = self.links[link].tcp.fin_arrived(OURS);
+            assert!(life.has_heard_bad() || ended, "life {index}: why is it given up?");
+            assert!(life.payload_in(life.heard) == 0 && life.granted.is_none());
+            self.count(Event::Aborted);
+        } else if !is_whole && life.said.len() >= life.answers_len() {
+            self.count(Event::HalfSentToken);
         }
     }
 
@@ -298,9 +397,12 @@ impl World {
         match target {
             Some(_) => {
                 life.moved_at = now;
-                let end = life.script.request_end + life.up_out + bytes.len();
+                let end = life.up_out + bytes.len();
                 let arrived = self.links[life.client.unwrap()].tcp.arrived(OURS);
-                assert!(end as u64 <= arrived, "life {index}: bytes nobody sent");
+                assert!(
+                    end <= life.payload_in(arrived as usize),
+                    "life {index}: bytes nobody sent"
+                );
                 let right = is_payload(&life.script.client, life.up_out, bytes);
                 assert!(right, "life {index}: wrong bytes up at {}", life.up_out);
                 life.up_out += bytes.len();
@@ -318,7 +420,14 @@ impl World {
             }
             None => {
                 life.said.extend_from_slice(bytes);
+                // The method may be said late; any other answer is the task's that was refused.
+                if life.said.len() > METHOD_BYTES {
+                    life.refused_at = None;
+                }
                 life.check_said(index, told, bnd);
+                if life.opening.is_some() && life.reply_due == Some(ReplySaid::Refused) {
+                    self.count(Event::SealedRefusal);
+                }
             }
         }
     }

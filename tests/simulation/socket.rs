@@ -5,8 +5,10 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use ringsocks::auth::Task;
 use ringsocks::dns::{Answer, Asked};
 use ringsocks::proto::Name;
 use ringsocks::relay::{DatagramSocket, Socket};
@@ -51,7 +53,7 @@ impl SimSocket {
             Ok(n) => {
                 world.progress += n as u64;
                 world.notes_wrap(self.link, bytes, n);
-                world.handle_said(self.link, &bytes[..n]);
+                world.handle_sent(self.link, &bytes[..n]);
             }
             Err(libc::EAGAIN) => {}
             Err(errno) => {
@@ -103,6 +105,7 @@ impl Socket for SimSocket {
 
     fn splice_out(&mut self, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
         assert!(max > 0);
+        self.world.borrow_mut().check_may_splice(self.link);
         self.world.borrow_mut().refuse_splice()?;
         let room = self.world.borrow().links[self.link].tcp.room(OURS);
         if room == 0 {
@@ -238,6 +241,7 @@ impl Net for SimNet {
     fn resolve(
         &mut self,
         name: &Name,
+        _: IpAddr,
         token: Token,
         deadline: Option<Instant>,
         _: Instant,
@@ -262,9 +266,47 @@ impl Net for SimNet {
         life.asked = None;
         world.count(Event::Forgotten);
     }
+
+    fn offload(
+        &mut self,
+        task: Task,
+        client: IpAddr,
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<(), Task> {
+        let world = &mut *self.0.borrow_mut();
+        let index = world.owners[&token.slot()];
+        let life = &world.lives[index];
+        assert_eq!(client, life.script.client_address().ip());
+        assert!(deadline.is_some(), "it has no end");
+        assert_eq!(life.task, None, "life {index}: one thing at a time");
+        if world.random.once_in(5) {
+            world.count(Event::TaskRefused);
+            world.lives[index].refused_at = Some(world.now);
+            return Err(task);
+        }
+        world.start_task(index, token, task);
+        Ok(())
+    }
 }
 
 impl World {
+    /// What comes of a task is told in a while.
+    fn start_task(&mut self, index: usize, token: Token, task: Task) {
+        let life = &mut self.lives[index];
+        let client = life.script.client_address().ip();
+        (life.task, life.refused_at) = (Some(token), None);
+        life.contexts_asked += usize::from(matches!(task, Task::Token { .. }));
+        let reported = Arc::new(Mutex::new(None));
+        let report = Arc::clone(&reported);
+        task.run(Box::new(move |done| *report.lock().unwrap() = Some(done)));
+        let done = reported.lock().unwrap().take().expect("nobody else does the same");
+        let soon = self.random.below(30_000) as u64;
+        let after = self.random.pick(&[0, soon, soon, soon, soon, soon, 3_000_000, 9_999_000]);
+        self.note("task", index, after as usize);
+        self.at(self.now + after, Happening::Done { token, client, done });
+    }
+
     pub(super) fn learn_fault(&mut self, link: usize, errno: i32) {
         self.links[link].fault_known = true;
         self.links[link].reset_known |= errno != libc::EPIPE;
@@ -384,6 +426,12 @@ impl World {
         result.map_err(io::Error::from_raw_os_error)
     }
 
+    /// What is spliced is neither opened nor sealed.
+    fn check_may_splice(&self, link: usize) {
+        let index = self.links[link].life;
+        assert!(self.lives[index].opening.is_none(), "life {index} is spliced past its seal");
+    }
+
     /// Splicing is refused now and then, before anything has moved.
     fn refuse_splice(&mut self) -> io::Result<()> {
         if self.is_interrupted() {
@@ -398,6 +446,7 @@ impl World {
     }
 
     fn splice_in(&mut self, link: usize, pipe: &sys::Pipe, max: usize) -> io::Result<usize> {
+        self.check_may_splice(link);
         self.refuse_splice()?;
         let tcp = &mut self.links[link].tcp;
         if tcp.is_at_urgent_byte(OURS) {

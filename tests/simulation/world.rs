@@ -2,15 +2,17 @@
 //! knows what may be said and must have been heard.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ringsocks::auth::Done;
 use ringsocks::dns::Answer;
 use ringsocks::token::Token;
 
 use crate::counts::Event;
 use crate::life::Life;
 use crate::listening::Harbour;
+use crate::opening::Opening;
 use crate::random::Random;
 use crate::script::{Asked, Plan, Script, Whom};
 use crate::tcp::Connection;
@@ -28,6 +30,12 @@ pub(crate) enum Happening {
         then: Option<(u64, Box<Happening>)>,
     },
     Abort(usize, bool),
+    /// What has come of a task.
+    Done {
+        token: Token,
+        client: IpAddr,
+        done: Done,
+    },
     /// One of a life's targets connects to its port.
     Visit {
         quay: usize,
@@ -118,6 +126,12 @@ impl World {
         let v6_is_next = script.targets[0].address.is_ipv6();
         let candidates = if named { Vec::new() } else { vec![0] };
         self.lives.push(Life {
+            opening: Opening::new(&script),
+            answers: script.answers.iter().flat_map(|(_, answer)| answer.iter().copied()).collect(),
+            task: None,
+            contexts_asked: 0,
+            refused_at: None,
+            stirred_at: 0,
             script,
             client: None,
             heard: 0,
@@ -192,6 +206,11 @@ impl World {
 
     pub(super) fn plan(&self, link: usize) -> &Plan {
         self.lives[self.links[link].life].plan(self.links[link].target)
+    }
+
+    /// A life may have moved something that nobody else sees.
+    pub(crate) fn stir_life(&mut self, life: usize) {
+        self.lives[life].stirred_at = self.now;
     }
 
     /// Now, as sessions see it.

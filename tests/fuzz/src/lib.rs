@@ -8,6 +8,9 @@ pub mod access_line;
 pub mod configuration;
 pub mod datagram;
 pub mod dns_answer;
+pub mod framing;
+#[path = "../../support/mechanism.rs"]
+mod mechanism;
 pub mod negotiation;
 pub mod reassembly;
 pub mod resolver;

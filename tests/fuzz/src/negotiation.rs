@@ -1,18 +1,16 @@
 //! A client's handshake is the same however its bytes are cut, takes a bounded inbox and few steps,
-//! and nobody gets past a login without the password.
+//! and nobody gets past a login whose password is not found to be good.
 
 use std::collections::VecDeque;
 
-use ringsocks::auth::Users;
 use ringsocks::outcome::Outcome;
 use ringsocks::proto::Request;
+use ringsocks::proto::socks5::Method;
 use ringsocks::relay::INBOX_BYTES;
 use ringsocks::session::negotiation::{Negotiation, Phase, Step};
 
-const LOGIN: (&str, &str) = ("alice", "wonder");
-
-/// That login on the wire (RFC 1929).
-const CREDENTIALS: &[u8] = b"\x01\x05alice\x06wonder";
+/// The password that is good.
+const PASSWD: &[u8] = b"wonder";
 
 /// A greeting, a login and a request: no handshake has more messages.
 const MESSAGES_MAX: usize = 3;
@@ -20,21 +18,31 @@ const MESSAGES_MAX: usize = 3;
 /// The longest answers to one client: the methods, the login, a refusal of the request.
 const HEARD_MAX: usize = 2 + 2 + 10;
 
-/// `input` is a byte that says whether there are users, a number of segments, the length of each
-/// but the last, and the client's bytes.
+/// `input` is a byte that says which [methods](accepted) there are, a number of segments, the
+/// length of each but the last, and the client's bytes.
 pub fn check(input: &[u8]) {
-    let Some((&[with_users, cuts], rest)) = input.split_first_chunk() else { return };
+    let Some((&[methods, cuts], rest)) = input.split_first_chunk() else { return };
     let Some((lengths, bytes)) = rest.split_at_checked(cuts.into()) else { return };
-    let users = match with_users & 1 {
-        0 => Users::none(),
-        _ => Users::new([LOGIN]).expect("a user"),
-    };
-    let whole = play(&[bytes], &users);
-    assert_eq!(play(&segments(bytes, lengths), &users), whole, "cut at {lengths:?}");
+    let accepted = accepted(methods);
+    let whole = play(&[bytes], accepted);
+    assert_eq!(play(&segments(bytes, lengths), accepted), whole, "cut at {lengths:?}");
     let bytewise: Vec<_> = bytes.chunks(1).collect();
-    assert_eq!(play(&bytewise, &users), whole, "byte by byte");
-    whole.check_login(bytes, &users);
+    assert_eq!(play(&bytewise, accepted), whole, "byte by byte");
+    whole.check_method(bytes, accepted);
+    whole.check_login(bytes, accepted);
     whole.check_answers(bytes);
+}
+
+/// The methods that are accepted, the best first.
+fn accepted(selector: u8) -> &'static [Method] {
+    match selector % 6 {
+        0 => &[Method::None],
+        1 => &[Method::Password],
+        2 => &[Method::Gssapi, Method::Password],
+        3 => &[Method::Password, Method::None],
+        4 => &[Method::Gssapi],
+        _ => &[],
+    }
 }
 
 fn segments<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
@@ -57,14 +65,27 @@ struct Transcript {
 
 #[derive(Debug, PartialEq)]
 enum End {
-    Waiting { phase: Phase, inbox: Vec<u8> },
-    Requested { request: Request, early_data: Vec<u8> },
-    Refused { outcome: Outcome, answer: Vec<u8> },
+    Waiting {
+        phase: Phase,
+        inbox: Vec<u8>,
+    },
+    Requested {
+        request: Request,
+        early_data: Vec<u8>,
+    },
+    /// What comes next are the tokens of a security context.
+    Establishing {
+        tokens: Vec<u8>,
+    },
+    Refused {
+        outcome: Outcome,
+        answer: Vec<u8>,
+    },
 }
 
 /// Plays a client that sends these segments, to a server that reads them into an inbox as it has
 /// room and leaves the rest in the kernel.
-fn play(segments: &[&[u8]], users: &Users) -> Transcript {
+fn play(segments: &[&[u8]], accepted: &[Method]) -> Transcript {
     let mut negotiation = Negotiation::new();
     let (mut inbox, mut heard, mut messages) = (Vec::new(), Vec::new(), 0);
     let mut kernel: VecDeque<u8> = VecDeque::new();
@@ -72,18 +93,31 @@ fn play(segments: &[&[u8]], users: &Users) -> Transcript {
         kernel.extend(*segment);
         while receive(&mut kernel, &mut inbox) {
             loop {
-                match negotiation.step(&inbox, users) {
+                match negotiation.step(&inbox, accepted) {
                     Step::More => break,
                     Step::Say { consumed, answer } => {
                         heard.extend(answer);
                         assert!((1..=inbox.len()).contains(&consumed), "{consumed} consumed");
                         inbox.drain(..consumed);
                     }
-                    Step::Request { consumed, request } => {
+                    Step::Verify { consumed, credentials } => {
+                        let is_good = credentials.passwd == PASSWD;
                         assert!((1..=inbox.len()).contains(&consumed), "{consumed} consumed");
-                        let mut early_data = inbox.split_off(consumed);
-                        early_data.extend(kernel);
-                        early_data.extend(segments[number + 1..].concat());
+                        let status = negotiation.settle(is_good);
+                        if !is_good {
+                            let (outcome, answer) = (Outcome::BadLogin, status.to_vec());
+                            return Transcript { heard, end: End::Refused { outcome, answer } };
+                        }
+                        heard.extend(status);
+                        inbox.drain(..consumed);
+                    }
+                    Step::Establish { consumed, answer } => {
+                        heard.extend(answer);
+                        let tokens = rest(inbox, consumed, kernel, &segments[number + 1..]);
+                        return Transcript { heard, end: End::Establishing { tokens } };
+                    }
+                    Step::Request { consumed, request } => {
+                        let early_data = rest(inbox, consumed, kernel, &segments[number + 1..]);
                         return Transcript { heard, end: End::Requested { request, early_data } };
                     }
                     Step::Refuse { answer, outcome } => {
@@ -100,6 +134,13 @@ fn play(segments: &[&[u8]], users: &Users) -> Transcript {
     Transcript { heard, end: End::Waiting { phase: negotiation.phase(), inbox } }
 }
 
+/// All that comes behind the message that took so much of the inbox.
+fn rest(inbox: Vec<u8>, consumed: usize, kernel: VecDeque<u8>, to_come: &[&[u8]]) -> Vec<u8> {
+    assert!((1..=inbox.len()).contains(&consumed), "{consumed} consumed");
+    let kept = inbox.into_iter().skip(consumed).chain(kernel);
+    kept.chain(to_come.concat()).collect()
+}
+
 /// Fills the inbox; whether anything came.
 fn receive(kernel: &mut VecDeque<u8>, inbox: &mut Vec<u8>) -> bool {
     let room = INBOX_BYTES - inbox.len();
@@ -109,12 +150,25 @@ fn receive(kernel: &mut VecDeque<u8>, inbox: &mut Vec<u8>) -> bool {
 }
 
 impl Transcript {
-    fn check_login(&self, bytes: &[u8], users: &Users) {
-        let accepted = self.heard == [5, 2, 1, 0];
-        let with_password = bytes.windows(CREDENTIALS.len()).any(|window| window == CREDENTIALS);
-        assert!(!accepted || with_password, "logged in without the password: {self:?}");
-        if let (End::Requested { .. }, false) = (&self.end, users.is_empty()) {
-            assert!(accepted, "a request without a login: {self:?}");
+    /// The client has got a method that it offered and that is accepted, and none that is better
+    /// was offered.
+    fn check_method(&self, bytes: &[u8], accepted: &[Method]) {
+        let &[5, method, ..] = &self.heard[..] else { return };
+        let offered = &bytes[2..2 + usize::from(bytes[1])];
+        let best = accepted.iter().find(|it| offered.contains(&(**it as u8)));
+        assert_eq!(best.map(|it| *it as u8), Some(method), "{self:?}");
+        let is_establishing = matches!(self.end, End::Establishing { .. });
+        assert_eq!(is_establishing, method == Method::Gssapi as u8, "{self:?}");
+    }
+
+    /// A request that is heard comes with a good password, or from who needs none.
+    fn check_login(&self, bytes: &[u8], accepted: &[Method]) {
+        let is_good = self.heard == [5, 2, 1, 0];
+        let with_password = bytes.windows(PASSWD.len()).any(|window| window == PASSWD);
+        assert!(!is_good || with_password, "logged in without the password: {self:?}");
+        if let End::Requested { .. } = &self.end {
+            let needs_none = accepted.contains(&Method::None) && self.heard.get(1) != Some(&2);
+            assert!(is_good || needs_none, "a request without a login: {self:?}");
         }
     }
 
