@@ -111,7 +111,7 @@ fn ncat_fails_where_its_login_is_not_the_one_asked_for() {
     let server = Server::start(&["-u", LOGIN]);
     let baseline = server.baseline();
     let port = service.address().port();
-    for (version, login) in [("socks5", "alice:looking-glass"), ("socks5", ""), ("socks4", "alice")]
+    for (version, login) in [("socks5", "alice:canary-glass"), ("socks5", ""), ("socks4", "alice")]
     {
         let mut command = ncat(version, server.address(), "127.0.0.1", port);
         if !login.is_empty() {

@@ -99,7 +99,7 @@ fn npm_socks_hears_a_target_that_speaks_first() {
 #[test]
 #[ignore = "needs node and npm's socks: tests/run"]
 fn npm_socks_with_a_wrong_password_raises_an_error() {
-    expect_raised(("5", "alice:looking-glass"), &["-u", LOGIN], "Socks5 Authentication failed");
+    expect_raised(("5", "alice:canary-glass"), &["-u", LOGIN], "Socks5 Authentication failed");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn npm_socks_datagrams_by_address() {
 fn npm_socks_datagrams_by_name_with_a_password() {
     let nameserver = Nameserver::start();
     nameserver.addresses("echo.example", &["127.0.0.1"]);
-    let server = nameserver.server(&[("RINGSOCKS_USERS_alice", "plain:wonderland")]);
+    let server = nameserver.server(&[("RINGSOCKS_USERS_alice", "plain:canary-land")]);
     expect_datagrams(&server, LOGIN, Load::FEW, &[("echo.example", &Echo::start())]);
 }
 

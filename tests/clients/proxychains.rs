@@ -12,7 +12,7 @@ use crate::support::origin::Service;
 use crate::support::server::Server;
 use crate::{ClosedPort, LOGIN};
 
-const LOGIN_WORDS: &str = "alice wonderland";
+const LOGIN_WORDS: &str = "alice canary-land";
 
 /// CURLE_COULDNT_CONNECT: all that a program under proxychains can know.
 const CURLE_COULDNT_CONNECT: i32 = 7;
@@ -41,7 +41,7 @@ fn proxychains_with_a_wrong_password_fails() {
     let origin = HttpOrigin::start();
     let server = Server::start(&["-u", LOGIN]);
     let baseline = server.baseline();
-    let chain = Chain::new("socks5", server.address(), "alice looking-glass");
+    let chain = Chain::new("socks5", server.address(), "alice canary-glass");
     run(chain.curl().arg(origin.url("1"))).expect_code(CURLE_COULDNT_CONNECT);
     baseline.assert_restored();
     assert_eq!(origin.connections(), 0, "connections at the origin");

@@ -79,7 +79,7 @@ fn pysocks_socks4a() {
 #[ignore = "needs python3-socks: tests/run"]
 fn pysocks_with_a_wrong_password_raises_an_auth_error() {
     expect_raised(
-        &["SOCKS5", "remote", "alice:looking-glass"],
+        &["SOCKS5", "remote", "alice:canary-glass"],
         &["-u", LOGIN],
         "SOCKS5AuthError: SOCKS5 authentication failed",
     );

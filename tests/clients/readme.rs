@@ -45,11 +45,12 @@ fn its_configuration_serves_whom_it_says() {
         office.enter(|| run(curl().args(["--interface", from, "--proxy", &proxy, url])))
     };
     let (here, there) = (here.url_at("localhost", &LEN.to_string()), there.url(&LEN.to_string()));
+    expect_body(fetch("127.0.0.1", "", &there));
     expect_body(fetch("127.0.0.1", "alice:correct%20horse@", &there));
     expect_body(fetch("127.0.0.1", "alice:correct%20horse@", &inside.url(&LEN.to_string())));
     expect_body(fetch("10.1.2.3", "bob:battery%20staple@", &there));
     fetch("10.1.2.3", "bob:correct%20horse@", &there).expect_code(CURLE_PROXY);
-    fetch("127.0.0.1", "", &here).expect_code(CURLE_PROXY);
+    fetch("10.1.2.3", "", &there).expect_code(CURLE_PROXY);
     fetch("192.0.2.7", "alice:correct%20horse@", &there).expect_code(CURLE_PROXY);
     // Its list of targets says nothing of this host.
     fetch("10.1.2.3", "bob:battery%20staple@", &here).expect_code(CURLE_PROXY);
@@ -59,8 +60,8 @@ fn its_configuration_serves_whom_it_says() {
     let counters = server.counters();
     let ended = ["finished", "bad_login", "no_method", "clients_denied", "refused_02"]
         .map(|name| counters[name]);
-    assert_eq!(ended, [3, 1, 1, 1, 2], "{counters:?}");
-    assert!(counters["bytes_down"] >= 3 * LEN, "{counters:?}");
+    assert_eq!(ended, [4, 1, 1, 1, 2], "{counters:?}");
+    assert!(counters["bytes_down"] >= 4 * LEN, "{counters:?}");
 }
 
 fn configuration() -> NamedTempFile {

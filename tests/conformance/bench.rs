@@ -84,7 +84,10 @@ impl Bench {
 
     /// Our own binary with one user.
     pub(crate) fn own_with_user(uname: &str, passwd: &str) -> Bench {
-        let server = Server::start(&["-u", &format!("{uname}:{passwd}")]);
+        let login = format!("{uname}:{passwd}");
+        // Rows fail to log in on purpose.
+        let env = [("RINGSOCKS_PENALTY_FAILURE", "0")];
+        let server = Server::start_with_env(&["-u", &login], &env);
         let login = Login { uname: uname.into(), passwd: passwd.into() };
         Bench::own(server, Some(login))
     }
@@ -196,7 +199,7 @@ impl Bench {
 
     fn own_for(needs: &[Needs]) -> Bench {
         if needs.contains(&Needs::Users) {
-            return Bench::own_with_user("alice", "secret");
+            return Bench::own_with_user("alice", "canary-7f3a");
         }
         let args: &[&str] = match needs.contains(&Needs::V6Client) {
             true => &["--listen", "[::1]:0"],

@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 fn whatever_follows_a_prefix_of_a_handshake_the_session_ends() {
     let env = [("RINGSOCKS_TIMEOUT_HANDSHAKE", "500ms"), ("RINGSOCKS_TIMEOUT_IDLE", "1s")];
     let open = Server::start_with_env(&[], &env);
-    let login = Server::start_with_env(&["-u", "alice:secret"], &env);
+    let login = Server::start_with_env(&["-u", "alice:canary-7f3a"], &env);
     let closed = ClosedPort::everywhere().address();
     let request = connect_to(closed);
     assert_every_prefix_ends(&open, &[greeting(&[0]), request.clone()]);
@@ -26,7 +26,10 @@ fn whatever_follows_a_prefix_of_a_handshake_the_session_ends() {
         &open,
         &[socks4(1, [0, 0, 0, 1], closed.port(), b"user", Some(b"127.0.0.1"))],
     );
-    assert_every_prefix_ends(&login, &[greeting(&[2]), credentials(b"alice", b"secret"), request]);
+    assert_every_prefix_ends(
+        &login,
+        &[greeting(&[2]), credentials(b"alice", b"canary-7f3a"), request],
+    );
 }
 
 /// Behind each prefix of the messages: a FIN, a reset, or nothing more.
@@ -119,14 +122,14 @@ fn garbage_is_counted_and_floods_no_log() {
 #[test]
 fn a_client_that_logs_in_and_vanishes_is_freed_at_the_deadline() {
     let env = [("RINGSOCKS_TIMEOUT_HANDSHAKE", "500ms")];
-    let server = Server::start_with_env(&["-u", "alice:secret"], &env);
+    let server = Server::start_with_env(&["-u", "alice:canary-7f3a"], &env);
     let baseline = server.baseline();
     let clients: Vec<Peer> = (0..50)
         .map(|_| {
             let client = Peer::connect(server.address());
             client.send(&greeting(&[2]));
             client.expect(&[5, 2]);
-            client.send(&credentials(b"alice", b"secret"));
+            client.send(&credentials(b"alice", b"canary-7f3a"));
             client.expect(&[1, 0]);
             client
         })

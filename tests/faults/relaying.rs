@@ -195,8 +195,8 @@ fn resets_by_the_thousand_leave_nothing() {
 
 #[test]
 fn slots_used_again_and_again_mix_no_two_sessions_up() {
-    let env = [("RINGSOCKS_LIMIT_SESSIONS", "12")];
-    let server = Server::start_with_env(&["--workers", "1", "-u", "alice:secret"], &env);
+    let env = [("RINGSOCKS_LIMIT_SESSIONS", "12"), ("RINGSOCKS_PENALTY_FAILURE", "0")];
+    let server = Server::start_with_env(&["--workers", "1", "-u", "alice:canary-7f3a"], &env);
     let baseline = server.baseline();
     let origin = canary_target();
     let closed = ClosedPort::everywhere();
@@ -239,7 +239,8 @@ const CANARY_LEN: usize = 16;
 fn one_life(server: &Server, origin: &Service, closed: &ClosedPort, number: u64) {
     let canary = format!("<canary-{number:07}>").into_bytes();
     assert_eq!(canary.len(), CANARY_LEN);
-    let messages = [greeting(&[2]), credentials(b"alice", b"secret"), connect_to(origin.address())];
+    let messages =
+        [greeting(&[2]), credentials(b"alice", b"canary-7f3a"), connect_to(origin.address())];
     let client = Peer::connect(server.address());
     match number % 5 {
         // Leaves its canary in an inbox and goes.

@@ -5,13 +5,17 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod dns;
+pub mod initiator;
 pub mod lan;
+pub mod logins;
 pub mod netns;
 pub mod origin;
 pub mod peer;
+pub mod realm;
 pub mod server;
 pub mod socks;
 pub mod strace;
+pub mod stubs;
 pub mod udp;
 
 use std::thread;

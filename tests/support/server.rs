@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -13,6 +14,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
+
+/// Every password of these tests has it, and no server shows it to anybody.
+pub const CANARY: &str = "canary";
+
 /// Descriptors of a kernel pipe.
 const DESCRIPTORS_PER_PIPE: usize = 2;
 
@@ -22,13 +27,14 @@ const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server is watched for being idle.
 const IDLE_WINDOW: Duration = Duration::from_millis(300);
 
-/// A running server, killed when dropped.
+/// A running server, killed when dropped: then nothing that it wrote has a password in it.
 pub struct Server {
     child: Child,
     /// The server itself, where `child` is only what started it.
     pid: u32,
     addresses: Vec<SocketAddr>,
     stderr: Arc<Lines>,
+    access_log: Option<PathBuf>,
 }
 
 impl Server {
@@ -52,6 +58,12 @@ impl Server {
         Server::spawn(command_under(wrapper, args, env))
     }
 
+    /// As [`start`](Self::start), with so many listeners, of a file.
+    #[track_caller]
+    pub fn start_listening(listeners: usize, args: &[&str]) -> Server {
+        Server::spawn_listening(listeners, command(args, &[]), Stdio::null())
+    }
+
     /// Starts any command that becomes the server or starts it as its only child.
     #[track_caller]
     pub fn spawn(command: Command) -> Server {
@@ -60,19 +72,27 @@ impl Server {
 
     /// As [`spawn`](Self::spawn), with its standard output.
     #[track_caller]
-    pub fn spawn_writing_to(mut command: Command, stdout: Stdio) -> Server {
-        let listens = command.get_args().filter(|arg| *arg == "--listen").count().max(1);
+    pub fn spawn_writing_to(command: Command, stdout: Stdio) -> Server {
+        let listeners = command.get_args().filter(|arg| *arg == "--listen").count().max(1);
+        Server::spawn_listening(listeners, command, stdout)
+    }
+
+    #[track_caller]
+    fn spawn_listening(listeners: usize, mut command: Command, stdout: Stdio) -> Server {
+        let access_log = access_log_of(&command);
         let mut child =
             command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stderr = Lines::read_from(child.stderr.take().expect("stderr is piped"));
-        let mut server = Server { pid: child.id(), child, addresses: Vec::new(), stderr };
+        let (pid, addresses) = (child.id(), Vec::new());
+        let mut server = Server { pid, child, addresses, stderr, access_log };
         let mut next = 0;
-        while server.addresses.len() < listens {
+        while server.addresses.len() < listeners {
             let (at, line) = server.wait_line_from(next, "listening on ");
             server.addresses.push(address_in(&line));
             next = at + 1;
         }
         server.pid = only_child_of(server.pid).unwrap_or(server.pid);
+        server.assert_process_shows_no_password();
         server
     }
 
@@ -177,6 +197,24 @@ impl Server {
         self.memory("RssAnon:")
     }
 
+    #[track_caller]
+    fn assert_process_shows_no_password(&self) {
+        for file in ["cmdline", "environ"] {
+            let shown = fs::read(self.proc(file)).expect("the server runs");
+            assert_no_canary(file, &String::from_utf8_lossy(&shown).replace('\0', "\n"));
+        }
+    }
+
+    #[track_caller]
+    fn assert_said_no_password(&self) {
+        assert_no_canary("stderr", &self.stderr.all());
+        // A test may have removed it, or written to a device.
+        let log = self.access_log.as_ref().filter(|path| path.is_file());
+        if let Some(written) = log.and_then(|path| fs::read(path).ok()) {
+            assert_no_canary("the access log", &String::from_utf8_lossy(&written));
+        }
+    }
+
     fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).expect("the server runs");
         let line = status.lines().find(|line| line.starts_with(field)).expect("the field is there");
@@ -231,6 +269,9 @@ impl Drop for Server {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !thread::panicking() {
+            self.assert_said_no_password();
+        }
     }
 }
 
@@ -325,7 +366,11 @@ fn run_command(mut command: Command) -> Ended {
     }
     let (stdout, stderr) = (stdout.all(), stderr.all());
     match status {
-        Some(status) => Ended { code: status.code(), stdout, stderr },
+        Some(status) => {
+            assert_no_canary("stdout", &stdout);
+            assert_no_canary("stderr", &stderr);
+            Ended { code: status.code(), stdout, stderr }
+        }
         None => panic!("{command:?} did not end by itself\nstdout: {stdout}\nstderr: {stderr}"),
     }
 }
@@ -343,6 +388,18 @@ pub fn counters_in(line: &str) -> BTreeMap<String, u64> {
         .filter_map(|pair| pair.split_once('='))
         .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
         .collect()
+}
+
+/// Fails where a password is shown.
+#[track_caller]
+pub fn assert_no_canary(place: &str, text: &str) {
+    let line = text.lines().find(|line| line.contains(CANARY));
+    assert_eq!(line, None, "{place} shows a password");
+}
+
+fn access_log_of(command: &Command) -> Option<PathBuf> {
+    let path = command.get_envs().find(|(name, _)| *name == "RINGSOCKS_ACCESS_LOG")?.1?;
+    Some(PathBuf::from(path))
 }
 
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
