@@ -1,12 +1,17 @@
-# What perf/run and perf/compare both need. Sourced, not run.
+# What the scripts in this folder need. Sourced, not run.
 
 # A user's PATH may lack the folder of danted, a service's the one of cargo.
 export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
-# A program, and the Debian package that has it.
+# A program, or a module of Python's, and the Debian package that has it.
 declare -rA PACKAGES=(
     [danted]=dante-server
+    [gssapi]=python3-gssapi
     [haproxy]=haproxy
+    [kadmin.local]=krb5-admin-server
+    [kdb5_util]=krb5-kdc
+    [kinit]=krb5-user
+    [krb5kdc]=krb5-kdc
     [microsocks]=microsocks
     [strace]=strace
     [taskset]=util-linux
@@ -42,10 +47,18 @@ need_programs() {
 packages_missing() {
     local program
     for program in "$@"; do
-        if ! command -v "$program" >/dev/null; then
+        if ! has "$program"; then
             printf '%s\n' "${PACKAGES[$program]}"
         fi
     done | sort -u
+}
+
+has() {
+    case $1 in
+        # The system's Python is the one that Debian's packages belong to.
+        gssapi) /usr/bin/python3 -c 'import gssapi' 2>/dev/null ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
 }
 
 # The services that come with them are not to run, now or after the next boot.
@@ -62,7 +75,7 @@ install_packages() {
     for package in "$@"; do
         case $package in
             dante-server) update-rc.d danted disable ;;
-            haproxy | microsocks) update-rc.d "$package" disable ;;
+            haproxy | krb5-admin-server | krb5-kdc | microsocks) update-rc.d "$package" disable ;;
         esac
     done
 }

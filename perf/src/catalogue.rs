@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::contender::{Cmd, Contender, Manner, Peer, Program};
+use crate::contender::{ARGON2_HASH, Cmd, Contender, Manner, Peer, Program, USER};
 
 /// Sessions are opened by this many clients at once; this many calls for one more do not hurt.
 const SESSIONS_AT_ONCE: usize = 64;
@@ -283,11 +283,14 @@ fn ours(ringsocks: &Path) -> Vec<Trial> {
     let one = Contender::ringsocks("ringsocks", ringsocks);
     let again = Contender::ringsocks("ringsocks again", ringsocks);
     let other = |name: &str, reactors, access_log| {
-        let program = Program::Ringsocks { binary: ringsocks.to_owned(), reactors, access_log };
-        Contender::with(name, program)
+        let (binary, settings) = (ringsocks.to_owned(), Vec::new());
+        Contender::with(name, Program::Ringsocks { binary, reactors, access_log, settings })
     };
     let two = other("ringsocks, two reactors", 2, false);
     let logging = other("ringsocks, access log on", 1, true);
+    let user = format!("RINGSOCKS_USERS_{USER}");
+    let settings = [(user.as_str(), ARGON2_HASH)];
+    let hashed = Contender::ringsocks_with("ringsocks, argon2id", ringsocks, &settings);
     let trial = |id: &str, like: &str, title: &str, other: &Contender| {
         let known = works().into_iter().find(|it| it.id == like).expect("a work of the catalogue");
         let work = Work { id: id.to_owned(), title: title.to_owned(), ..known };
@@ -299,6 +302,12 @@ fn ours(ringsocks: &Path) -> Vec<Trial> {
         trial("two-open-50", "open-50", "one reactor and two: requests at an equal rate", &two),
         trial("two-calls", "calls", "one reactor and two: system calls of a session", &two),
         trial("log-sessions", "sessions-address", "access log on: whole sessions", &logging),
+        trial(
+            "hash-sessions",
+            "sessions-address-login",
+            "plain password and argon2id: whole sessions",
+            &hashed,
+        ),
     ]
 }
 

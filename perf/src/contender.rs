@@ -22,9 +22,13 @@ const LOCAL_NAME: &str = "localhost";
 
 /// Dante asks the system for its users: this one is only known inside of its mount namespace. The
 /// hash is the cheapest that crypt(3) knows, for relaying is compared, not hashing.
-const USER: &str = "ringsocks-perf";
-const PASSWORD: &str = "measure";
+pub const USER: &str = "ringsocks_perf";
+pub const PASSWORD: &str = "measure";
 const PASSWORD_HASH: &str = "rs7XHDAhlogmg";
+
+/// The same password as `ringsocks passwd` writes it.
+pub const ARGON2_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cmluZ3NvY2tzLXBlcmYtMQ$\
+    yt+KIrG4eSYvCrX+BgjsX0IpNFTeiNblUqcjKaFSjz0";
 
 /// Sessions that HAProxy is to hold: two descriptors each, of the 20,000 that it may be given.
 const HAPROXY_SESSIONS: usize = 9_500;
@@ -45,6 +49,8 @@ pub enum Program {
         binary: PathBuf,
         reactors: usize,
         access_log: bool,
+        /// Variables that count over those that every contender of ours has.
+        settings: Vec<(String, String)>,
     },
     Dante,
     Microsocks,
@@ -94,8 +100,14 @@ pub enum Entrance {
 
 impl Contender {
     pub fn ringsocks(name: &str, binary: &Path) -> Contender {
-        let program =
-            Program::Ringsocks { binary: binary.to_owned(), reactors: 1, access_log: false };
+        Contender::ringsocks_with(name, binary, &[])
+    }
+
+    /// Ringsocks with settings of its own, such as `("RINGSOCKS_POLL", "spin")`.
+    pub fn ringsocks_with(name: &str, binary: &Path, settings: &[(&str, &str)]) -> Contender {
+        let settings = settings.iter().map(|&(name, value)| (name.into(), value.into())).collect();
+        let binary = binary.to_owned();
+        let program = Program::Ringsocks { binary, reactors: 1, access_log: false, settings };
         Contender { name: name.to_owned(), program }
     }
 
@@ -138,8 +150,11 @@ impl Contender {
         folder: &Path,
     ) -> io::Result<Option<Command>> {
         let command = match &self.program {
-            Program::Ringsocks { binary, access_log, .. } => {
-                ringsocks(binary, &self.cpus(), *access_log, manner, port, folder)
+            Program::Ringsocks { binary, access_log, settings, .. } => {
+                let mut command =
+                    ringsocks(binary, &self.cpus(), *access_log, manner, port, folder);
+                command.envs(settings.iter().map(|(name, value)| (name, value)));
+                command
             }
             Program::Dante => dante(port, manner, folder)?,
             Program::Microsocks => microsocks(port, manner),
@@ -210,12 +225,13 @@ fn ringsocks(
 ) -> Command {
     let mut command = Command::new(binary);
     let log = folder.join("access.log");
-    command.args(["--listen", &format!("127.0.0.1:{port}"), "--cpus", cpus, "--log", "error"]);
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--cpus", cpus]);
+    command.env("RINGSOCKS_LOG", "error");
     // Whoever is still connected when a measurement has failed is not waited for.
     command.args(["--drain", "0s", "--access-log"]);
     command.arg(if access_log { log.as_os_str() } else { "off".as_ref() });
     if manner.with_password {
-        command.args(["--user", &format!("{USER}:{PASSWORD}")]);
+        command.env(format!("RINGSOCKS_USERS_{USER}"), format!("plain:{PASSWORD}"));
     }
     // Only those that need it: a build that does not know them yet is measured, too.
     match manner.cmd {

@@ -138,7 +138,11 @@ pub fn machine_time() -> io::Result<Duration> {
 pub fn process_time(pid: u32) -> io::Result<Duration> {
     let mut time = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let text = match fs::read_to_string(thread?.path().join("schedstat")) {
+            // It has ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            text => text?,
+        };
         time += nanoseconds("schedstat", text.split(' ').next().unwrap_or_default())?;
     }
     Ok(time)

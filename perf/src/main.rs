@@ -3,8 +3,9 @@
 //! [`catalogue`] says what is measured, [`schedule`] in which order, [`measure`] does it once: a
 //! [`contender`] is started afresh, pinned to one CPU, the [`load`] and the [`origin`] have another,
 //! and a [`gauge`] reads what it spent. For datagrams a bare [`forwarder`] shows how little that can
-//! be. [`journal`](mod@journal) keeps every measurement, [`results`] makes
-//! figures of them, [`report`] writes them down.
+//! be. [`journal`](mod@journal) keeps every measurement, [`results`] makes figures of them,
+//! [`report`] writes them down. Of ringsocks alone [`logins`](mod@logins) asks what time tells of
+//! passwords, [`gssapi`](mod@gssapi) what sessions under GSSAPI cost.
 
 use std::fs;
 use std::io;
@@ -32,10 +33,12 @@ mod contender;
 mod datagrams;
 mod forwarder;
 mod gauge;
+mod gssapi;
 mod journal;
 mod known;
 mod limits;
 mod load;
+mod logins;
 mod machine;
 mod measure;
 mod origin;
@@ -85,6 +88,48 @@ enum Verb {
         base_name: String,
         #[command(flatten)]
         options: Options,
+    },
+    /// Ask whether refused logins tell anything, and whether guesses keep others waiting
+    Logins {
+        /// Refused logins of each kind
+        #[arg(long, default_value_t = 10_000)]
+        samples: usize,
+        /// For how many seconds somebody logs in beside another's guesses
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Guesses a second
+        #[arg(long, default_value_t = 10_000.0)]
+        guesses: f64,
+        /// The build of ringsocks to measure; else the one beside this program
+        #[arg(long, value_name = "BINARY")]
+        ringsocks: Option<PathBuf>,
+        /// Where to leave the results
+        #[arg(long, value_name = "FOLDER", default_value = "target/perf/logins")]
+        out: PathBuf,
+    },
+    /// Ask what sessions under GSSAPI cost, and whether they leave anything
+    Gssapi {
+        /// Seconds of each measurement of bulk and requests
+        #[arg(long, default_value_t = 1.5)]
+        seconds: f64,
+        /// How often each is measured
+        #[arg(long, default_value_t = 4)]
+        rounds: usize,
+        /// Whole sessions of each measurement
+        #[arg(long, default_value_t = 1000)]
+        sessions: usize,
+        /// Idle sessions whose memory is measured
+        #[arg(long, default_value_t = 2000)]
+        held: usize,
+        /// Sessions after which memory is to be what it was
+        #[arg(long, default_value_t = 100_000)]
+        many: usize,
+        /// The build of ringsocks to measure; else the one beside this program
+        #[arg(long, value_name = "BINARY")]
+        ringsocks: Option<PathBuf>,
+        /// Where to leave the results
+        #[arg(long, value_name = "FOLDER", default_value = "target/perf/gssapi")]
+        out: PathBuf,
     },
     /// Serve what clients connect to through the contenders
     #[command(hide = true)]
@@ -153,6 +198,19 @@ fn main() -> ExitCode {
     let job = match Cli::parse().command {
         Verb::Origin => return exit(origin::serve()),
         Verb::Forwarder { address } => return exit(forwarder::serve(address)),
+        Verb::Logins { samples, seconds, guesses, ringsocks, out } => {
+            return exit(logins(samples, seconds, guesses, ringsocks, &out));
+        }
+        Verb::Gssapi { seconds, rounds, sessions, held, many, ringsocks, out } => {
+            let amount = positive("--seconds", seconds).map(|seconds| gssapi::Amount {
+                seconds,
+                rounds: rounds.max(1),
+                sessions,
+                held,
+                many,
+            });
+            return exit(amount.and_then(|it| gssapi(&it, ringsocks, &out)));
+        }
         Verb::Run { quick, peer, options } => run(quick, &peer, options),
         Verb::Compare { base, base_name, options } => compare(base, &base_name, options),
     };
@@ -170,14 +228,39 @@ fn exit(result: io::Result<()>) -> ExitCode {
 }
 
 fn run(quick: bool, peers: &[Peer], options: Options) -> io::Result<Job> {
-    let binary = ringsocks(&options)?;
+    let binary = ringsocks_or_ours(options.ringsocks.as_deref())?;
     let (extent, defaults) = if quick { (Extent::Quick, QUICK) } else { (Extent::Full, FULL) };
     let trials = catalogue::trials(extent, &binary, peers);
     job("perf/run", trials, vec![("ringsocks".to_owned(), binary)], defaults, options)
 }
 
+fn logins(
+    samples: usize,
+    seconds: f64,
+    guesses: f64,
+    ringsocks: Option<PathBuf>,
+    out: &Path,
+) -> io::Result<()> {
+    let binary = ringsocks_or_ours(ringsocks.as_deref())?;
+    let time = Duration::from_secs_f64(positive("--seconds", seconds)?);
+    let amount = logins::Amount { samples, time, guesses: positive("--guesses", guesses)? };
+    let command = "perf/logins".to_owned();
+    let machine = Machine::this(Asked { command, seconds, warm_up: 0.0, rounds: 1 });
+    prepare()?;
+    logins::measure(&binary, &machine, &amount, out)
+}
+
+fn gssapi(amount: &gssapi::Amount, ringsocks: Option<PathBuf>, out: &Path) -> io::Result<()> {
+    let binary = ringsocks_or_ours(ringsocks.as_deref())?;
+    let gssapi::Amount { seconds, rounds, .. } = *amount;
+    let command = "perf/gssapi".to_owned();
+    let machine = Machine::this(Asked { command, seconds, warm_up: 0.0, rounds });
+    prepare()?;
+    gssapi::measure(&binary, &machine, amount, out)
+}
+
 fn compare(base: PathBuf, name: &str, options: Options) -> io::Result<Job> {
-    let binary = ringsocks(&options)?;
+    let binary = ringsocks_or_ours(options.ringsocks.as_deref())?;
     let trials = catalogue::comparison(&binary, (name, &base));
     let builds = vec![("this build".to_owned(), binary), (name.to_owned(), base)];
     job("perf/compare", trials, builds, COMPARE, options)
@@ -208,9 +291,9 @@ fn positive(name: &str, value: f64) -> io::Result<f64> {
     }
 }
 
-fn ringsocks(options: &Options) -> io::Result<PathBuf> {
-    let binary = match &options.ringsocks {
-        Some(binary) => binary.clone(),
+fn ringsocks_or_ours(wanted: Option<&Path>) -> io::Result<PathBuf> {
+    let binary = match wanted {
+        Some(binary) => binary.to_owned(),
         None => std::env::current_exe()?.with_file_name("ringsocks"),
     };
     let missing = |error| io::Error::other(format!("{}: {error}", binary.display()));

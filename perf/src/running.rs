@@ -80,6 +80,11 @@ impl Drop for Running {
     }
 }
 
+/// Has something else ended as contenders are when we are told to end.
+pub fn end_with_us(group: Group) {
+    STARTED.lock().expect("no holder panics").push(group);
+}
+
 /// Ends every contender when we are told to end.
 pub fn end_contenders_on_signals() -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
