@@ -8,15 +8,16 @@
 //!
 //! | thread | what it does |
 //! |---|---|
-//! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end, looks every two seconds whether names or the host's addresses have changed |
+//! | main ([`process`]) | binds the listeners, starts the reactors, waits for signals and for reactors that end, reads users again when told to, looks every two seconds whether names or the host's addresses have changed |
 //! | reactor, one a CPU, pinned ([`reactor`]) | accepts, negotiates, resolves, connects, relays, keeps the deadlines; never blocks |
 //! | log ([`logging`]) | writes the lines of the others: a stopped reader stops nobody |
 //! | access ([`access`]) | formats and writes a line for each session that has ended; asleep while none does |
-//! | [`offload`], bounded, one kind a pool | what may block: now `getaddrinfo`, for who wants it; later password hashes, PAM and GSSAPI |
+//! | [`offload`], bounded, one kind a pool | what may block or take long: password hashes, PAM, steps of security contexts; `getaddrinfo`, for who wants it |
 //!
-//! Reactors share [`session::Terms`] (read only), one count of open sessions whose releases ring the
-//! [`policy::Bell`] of a reactor that waits for one, the counts of [`policy::ClientLimits`], and the
-//! [`policy::Ports`] that are ours.
+//! Reactors share [`session::Terms`] (read only), [`auth::Auth`] (one snapshot, replaced whole), one
+//! count of open sessions whose releases ring the [`policy::Bell`] of a reactor that waits for one, the
+//! counts of [`policy::ClientLimits`], who has [failed](policy::Penalties) and
+//! [succeeded](policy::Admitted) to log in, and the [`policy::Ports`] that are ours.
 //! Letters reach them by [`reactor::Mailbox`], the cold path.
 //!
 //! # Layers
@@ -25,14 +26,14 @@
 //!
 //! | layer | what is in it | what will find its room here |
 //! |---|---|---|
-//! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread, reload |
+//! | `main`, [`process`] | command line, signals, start and stop | admin and metrics thread |
 //! | [`reactor`] | tick, listeners, timers, mailbox, kernel sockets, the resolver's sockets | |
-//! | [`session`] | one client's states and deadlines: negotiation, connecting, accepting, relaying, [associations](session::associate), closing | upstream proxies |
-//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | hashes, PAM, GSSAPI · rules · sealing |
+//! | [`session`] | one client's states and deadlines: negotiation, securing, connecting, accepting, relaying, [associations](session::associate), closing | upstream proxies |
+//! | [`auth`] · [`policy`] · [`relay`] · [`offload`] · [`access`] | who is it · may it · move bytes · blocking work · what it was | rules |
 //! | [`dns`] | questions ⇄ answers: no socket, no clock | |
 //! | [`proto`] | bytes ⇄ values: no socket, no clock | |
 //! | [`config`] · [`logging`] · [`metrics`] · [`outcome`] · [`token`] · [`timers`] | what everyone may name | |
-//! | [`sys`] | system calls: the only `unsafe` | |
+//! | [`sys`] | system calls, and the two libraries that are loaded where they are asked for: the only `unsafe` | |
 //!
 //! Pure parts take `now` as an argument and bytes as slices: the simulators drive the same
 //! [`session::Session`] (`tests/simulation`, `tests/associations`) and the same [`dns::Resolver`]
@@ -58,6 +59,20 @@
 //!    that side is reset.
 //! 6. The reactor reaps: one place, one [`outcome::Outcome`], one counter, one [`access::Record`].
 //!
+//! # A login's way
+//!
+//! 1. The first rule of the listener that is for the client's address says by which methods it may
+//!    come ([`policy::Methods`]); the first of them that it offers is chosen.
+//! 2. A name and a password are looked up in [`auth::Auth`]: a plain password and one that was found
+//!    right within the last minute are known at once. Any other is a [`auth::Task`] for a thread of
+//!    [`offload`], where each client waits behind its own; what comes of it returns by mailbox.
+//! 3. Where GSSAPI is chosen the session is `Securing`: whole tokens of the client's, collected by
+//!    [`relay::Tokens`], are tasks of an [`auth::Acceptor`], until there is a context, and a level.
+//! 4. From then on a [`relay::Stage`] stands between the client's socket and everything else: its
+//!    [`relay::Endpoint`] opens and seals messages, so that the rest of the handshake, replies and
+//!    [`relay::pump`] are the same as ever. It opens no token before the bytes of the last are gone.
+//!    What seals is a [`proto::gssapi::Seal`]: [`auth::cfx`], or the library.
+//!
 //! # A datagram's way
 //!
 //! 1. An association has one socket for its client, at the address the client found us at, and one
@@ -77,7 +92,7 @@
 //!
 //! | state | ends in time by | then |
 //! |---|---|---|
-//! | `Greeting`, `Authenticating`, `Requesting` | `timeout.handshake`, one for all three | closed |
+//! | `Greeting`, `Authenticating`, `Requesting`; `Securing` between the first and the last | `timeout.handshake`, one for all | closed |
 //! | `Resolving` | `timeout.resolve` | REP 04 |
 //! | `Connecting`: more addresses may still come | `timeout.connect` | REP 06 |
 //! | `Accepting` (BIND): the peer may still come | `bind.timeout` | REP 06 |
@@ -108,9 +123,19 @@
 //! - **lookup**: a name that is asked for, and its **waiters**; **query**: one family's question, from
 //!   server to server; **channel**: the resolver's way to one server; **sources**: where names come
 //!   from; **host**: what we run on; **record**: what there is to tell of a session;
+//! - **snapshot**: what was last read of who may come; **check**: a password that is being looked at;
+//!   **verdict**: what came of that, or of a token; **penalty**: what a failure costs a source;
+//! - **context**: what a client has proved itself by (GSSAPI); **acceptor**: our end of one while it is
+//!   established; **token**, of a client: its message, sealed or about a context; **seal**: to protect
+//!   one, and what does; **level**: how; **stage**: what seals and opens a session's; **forged**: not
+//!   sealed by who it should be;
 //! - **sever**: to pass on a reset; **linger**: to wait until a peer has what it was sent;
 //!   **drain**: to shut the server down; **park**: to stop accepting for now; **reap**: to end a
 //!   session; **outcome**: how it ended; **refusal**: what the client was told.
+
+// The tests' model of a security context names us as every test does.
+#[cfg(test)]
+extern crate self as ringsocks;
 
 pub mod access;
 pub mod auth;
