@@ -1,6 +1,7 @@
+use std::mem;
 use std::ops::Range;
 
-use super::tokens::{Framed, Tokens};
+use super::tokens::{Framed, Tokens, parse_datagram};
 use super::{Buffers, Endpoint, INBOX_BYTES, Received, Sent, Socket};
 use crate::proto::gssapi::{Broken, HEADER_BYTES, MessageType, Order, Seal, TOKEN_MAX, header};
 
@@ -60,7 +61,7 @@ impl Stage {
     /// Opens a datagram in place, and says where its message is: nowhere if it is no token, or has
     /// come before. Some may be missing or come late: that is what datagrams do.
     pub fn open_datagram(&mut self, datagram: &mut [u8]) -> Option<Range<usize>> {
-        let place = super::tokens::parse_datagram(datagram)?;
+        let place = parse_datagram(datagram)?;
         let opened = self.seal.unwrap(&mut datagram[place.clone()]).ok()?;
         let is_good = opened.confidential == self.confidential && opened.order != Order::Duplicate;
         let message = place.start + opened.message.start..place.start + opened.message.end;
@@ -105,7 +106,7 @@ impl Stage {
         self.tokens.consume(n);
         self.opened -= n;
         if self.opened == 0 {
-            self.tokens.consume(std::mem::take(&mut self.trailer));
+            self.tokens.consume(mem::take(&mut self.trailer));
         }
     }
 

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use crate::access::escape;
 use crate::auth::{Checked, Done, Failure, LogIn, Stepped, Task};
-use crate::config::AuthMethod;
+use crate::config::{AuthMethod, AuthRule};
 use crate::proto::socks5::{Credentials, Method};
 use crate::session::context::Visitor;
 use crate::session::{Context, Net};
@@ -29,15 +29,8 @@ impl<N: Net> Context<N> {
     /// What this client may choose from. One whose address has logged in may come without, if it
     /// is to.
     pub(super) fn accepted(&self, visitor: Visitor) -> Accepted {
-        let mut accepted = Accepted::new();
-        let methods = &self.terms.methods[visitor.listener];
-        let Some(rule) = methods.for_client(visitor.client) else { return accepted };
-        for method in &rule.methods {
-            let method = method_of(*method);
-            if !accepted.contains(&method) {
-                accepted.push(method);
-            }
-        }
+        let Some(rule) = self.rule(visitor) else { return Accepted::new() };
+        let mut accepted: Accepted = rule.methods.iter().copied().map(method_of).collect();
         if !accepted.contains(&Method::None) && self.admitted(visitor).is_some() {
             accepted.push(Method::None);
         }
@@ -48,11 +41,8 @@ impl<N: Net> Context<N> {
     /// would do.
     pub(super) fn admitted(&self, visitor: Visitor) -> Option<Box<[u8]>> {
         let user = self.terms.admitted.user(visitor.client, self.now)?;
-        let methods = &self.terms.methods[visitor.listener];
-        let rule = methods.for_client(visitor.client)?;
-        let is_let_in = rule.methods.contains(&AuthMethod::Password)
-            && self.auth.is_in_group(&user, &rule.groups);
-        is_let_in.then_some(user)
+        let takes_passwords = self.rule(visitor)?.methods.contains(&AuthMethod::Password);
+        (takes_passwords && self.may_be_used_by(visitor, &user)).then_some(user)
     }
 
     /// Asks whether a login is good; not later than `deadline`.
@@ -97,8 +87,7 @@ impl<N: Net> Context<N> {
             Done::Token(_) => return,
         };
         if let Some(failure) = failure {
-            self.logins.failed += 1;
-            tell(client, user.as_deref(), method, failure);
+            self.fail(client, user.as_deref(), method, failure);
         }
     }
 
@@ -140,19 +129,24 @@ impl<N: Net> Context<N> {
         });
         match result {
             Ok(()) => self.logins.accepted += 1,
-            Err(failure) => {
-                self.logins.failed += 1;
-                tell(visitor.client, user, method, failure);
-            }
+            Err(failure) => self.fail(visitor.client, user, method, failure),
         }
         result.is_ok()
     }
 
+    fn fail(&mut self, client: IpAddr, user: Option<&[u8]>, method: Method, failure: Failure) {
+        self.logins.failed += 1;
+        tell(client, user, method, failure);
+    }
+
     /// Whether this user may come from where this client does.
     pub(super) fn may_be_used_by(&self, visitor: Visitor, user: &[u8]) -> bool {
-        let methods = &self.terms.methods[visitor.listener];
-        let rule = methods.for_client(visitor.client);
-        rule.is_some_and(|rule| self.auth.is_in_group(user, &rule.groups))
+        self.rule(visitor).is_some_and(|rule| self.auth.is_in_group(user, &rule.groups))
+    }
+
+    /// How this client is to prove who it is.
+    fn rule(&self, visitor: Visitor) -> Option<&AuthRule> {
+        self.terms.methods[visitor.listener].for_client(visitor.client)
     }
 }
 
