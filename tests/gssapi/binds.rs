@@ -73,8 +73,7 @@ fn a_peer_hears_nothing_of_a_broken_message() {
         client.send(&request(BIND, US));
         let listening = client.expect_granted();
         client.peer.send(&client.misprotected_frame(b"early"));
-        let peer = Peer::connect(listening);
-        peer.expect_reset();
+        Peer::connect_and_expect_reset(listening);
     }
     baseline.assert_restored();
 }

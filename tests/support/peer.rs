@@ -56,6 +56,17 @@ impl Peer {
         }
     }
 
+    /// Connects to who resets at once: the reset may arrive before connect(2) has returned, and is
+    /// its error then.
+    #[track_caller]
+    pub fn connect_and_expect_reset(address: SocketAddr) {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => Peer::from(stream).expect_reset(),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("connect to {address}: {error}"),
+        }
+    }
+
     /// From this address of ours; port 0 is the kernel's choice.
     #[track_caller]
     pub fn connect_from(source: SocketAddr, address: SocketAddr) -> Peer {
