@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use crate::program::Ended;
 use crate::support::server::Server;
+use crate::support::udp::{SameNumber, bind_target};
 
 /// How often an echo looks whether it is to end.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -23,6 +24,7 @@ pub(crate) struct Echo {
     heard: Arc<Mutex<Heard>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    _same_number: SameNumber,
 }
 
 #[derive(Default)]
@@ -38,7 +40,7 @@ impl Echo {
     }
 
     pub(crate) fn start_on(ip: IpAddr) -> Echo {
-        let socket = UdpSocket::bind((ip, 0)).expect("the kernel has a port for us");
+        let (socket, _same_number) = bind_target(ip);
         socket.set_read_timeout(Some(GLANCE)).expect("a deadline above zero");
         // As much as the kernel gives: nothing gets lost at our end.
         SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER).expect("a size");
@@ -46,7 +48,7 @@ impl Echo {
         let (heard, over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (heard_by_thread, over_for_thread) = (Arc::clone(&heard), Arc::clone(&over));
         let thread = thread::spawn(move || serve(&socket, &heard_by_thread, &over_for_thread));
-        Echo { address, heard, over, thread: Some(thread) }
+        Echo { address, heard, over, thread: Some(thread), _same_number }
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -324,18 +324,19 @@ fn fifty_thousand_destinations_cost_no_descriptor_and_little_memory() {
 #[test]
 #[ignore = "needs root: tests/run"]
 fn without_a_port_left_an_association_is_refused_with_01_until_one_comes_back() {
-    let env = [("RINGSOCKS_UDP_PORTS", "40000-40007")];
-    assert_ports_run_out(&env, UDP_ASSOCIATE, "no free port of 40000-40007 is found");
+    let env = [("RINGSOCKS_UDP_PORTS", "20000-20007")];
+    assert_ports_run_out(&env, UDP_ASSOCIATE, "no free port of 20000-20007 is found");
 }
 
 #[test]
 #[ignore = "needs root: tests/run"]
 fn without_a_port_left_a_bind_is_refused_with_01_until_one_comes_back() {
-    let env = [("RINGSOCKS_BIND_PORTS", "40000-40007")];
-    assert_ports_run_out(&env, BIND, "no free port of 40000-40007 is found");
+    let env = [("RINGSOCKS_BIND_PORTS", "20000-20007")];
+    assert_ports_run_out(&env, BIND, "no free port of 20000-20007 is found");
 }
 
-/// Eight ports, and it is told once that they are not enough.
+/// Eight ports, and it is told once that they are not enough. The kernel chooses none of them for
+/// anybody else.
 #[track_caller]
 fn assert_ports_run_out(env: &[(&str, &str)], command: u8, told: &str) {
     let network = Netns::new();
@@ -344,12 +345,12 @@ fn assert_ports_run_out(env: &[(&str, &str)], command: u8, told: &str) {
         let baseline = server.baseline();
         let ask = || send_request(server.address(), &request(command, UNSAID));
         // Somebody else has one of them.
-        let foreign_udp = UdpSocket::bind("127.0.0.1:40003").expect("nobody has it");
-        let foreign_tcp = TcpListener::bind("127.0.0.1:40003").expect("nobody has it");
+        let foreign_udp = UdpSocket::bind("127.0.0.1:20003").expect("nobody has it");
+        let foreign_tcp = TcpListener::bind("127.0.0.1:20003").expect("nobody has it");
         let mut granted: Vec<Peer> = (0..7).map(|_| ask()).collect();
         let mut ports: Vec<u16> = granted.iter().map(|it| it.expect_granted().port()).collect();
         ports.sort();
-        assert_eq!(ports, [40000, 40001, 40002, 40004, 40005, 40006, 40007]);
+        assert_eq!(ports, [20000, 20001, 20002, 20004, 20005, 20006, 20007]);
         let started = Instant::now();
         for _ in 0..100 {
             ask().expect_refused(1);
@@ -363,7 +364,7 @@ fn assert_ports_run_out(env: &[(&str, &str)], command: u8, told: &str) {
         drop(granted.swap_remove(3));
         server.wait_counter("open", 6);
         let again = ask();
-        assert!((40000..=40007).contains(&again.expect_granted().port()));
+        assert!((20000..=20007).contains(&again.expect_granted().port()));
         ask().expect_refused(1);
         drop((granted, again, foreign_udp, foreign_tcp));
         baseline.assert_at_rest();

@@ -22,6 +22,9 @@ const DATAGRAM_MAX: usize = 64 * 1024;
 /// What is asked of the kernel, which may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// Half of the ports may be taken for TCP when thousands of sessions are open.
+const PORT_CHOICES: usize = 64;
+
 /// How often an echo looks whether it is to end.
 const ECHO_LOOKS_EVERY: Duration = Duration::from_millis(20);
 
@@ -180,6 +183,13 @@ impl Association {
 /// Who is asked, where the test itself takes each datagram and answers it.
 pub struct UdpOrigin {
     socket: UdpSocket,
+    _same_number: SameNumber,
+}
+
+/// Keeps the port of a target from being the TCP port of a listener, too: datagrams to where a
+/// server listens are denied.
+pub struct SameNumber {
+    _socket: Socket,
 }
 
 impl UdpOrigin {
@@ -189,18 +199,23 @@ impl UdpOrigin {
     }
 
     pub fn start_on(ip: IpAddr) -> UdpOrigin {
-        UdpOrigin { socket: bind(ip) }
+        let (socket, _same_number) = bind_target(ip);
+        UdpOrigin { socket, _same_number }
     }
 
     /// At this address, unless somebody has it.
     pub fn try_start_at(address: SocketAddr) -> Option<UdpOrigin> {
-        UdpSocket::bind(address).ok().map(|socket| UdpOrigin { socket: with_room(socket) })
+        let socket = UdpSocket::bind(address).ok().map(with_room)?;
+        let _same_number = SameNumber::as_of(&socket).ok()?;
+        Some(UdpOrigin { socket, _same_number })
     }
 
     /// On every address of this host, v6 and v4 alike where there is v6.
     pub fn start_everywhere() -> UdpOrigin {
-        let socket = dual_stack_socket().unwrap_or_else(|_| bind(Ipv4Addr::UNSPECIFIED.into()));
-        UdpOrigin { socket }
+        let (socket, _same_number) = with_same_number(|| {
+            dual_stack_socket().unwrap_or_else(|_| bind(Ipv4Addr::UNSPECIFIED.into()))
+        });
+        UdpOrigin { socket, _same_number }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -246,6 +261,15 @@ impl UdpOrigin {
         if let Some((data, sender)) = self.receive_within(duration) {
             panic!("\n  expected silence\n  reached the origin {} from {sender}\n", hex(&data));
         }
+    }
+}
+
+impl SameNumber {
+    fn as_of(socket: &UdpSocket) -> io::Result<SameNumber> {
+        let address = socket.local_addr()?;
+        let same = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        same.bind(&address.into())?;
+        Ok(SameNumber { _socket: same })
     }
 }
 
@@ -307,6 +331,21 @@ impl Drop for UdpEcho {
 /// A socket at this address and a port of the kernel's choice.
 pub fn bind(ip: IpAddr) -> UdpSocket {
     with_room(UdpSocket::bind((ip, 0)).expect("the kernel has a port for us"))
+}
+
+/// A socket at this address for clients to send to.
+pub fn bind_target(ip: IpAddr) -> (UdpSocket, SameNumber) {
+    with_same_number(|| bind(ip))
+}
+
+fn with_same_number(bind: impl Fn() -> UdpSocket) -> (UdpSocket, SameNumber) {
+    for _ in 0..PORT_CHOICES {
+        let socket = bind();
+        if let Ok(same_number) = SameNumber::as_of(&socket) {
+            return (socket, same_number);
+        }
+    }
+    panic!("{PORT_CHOICES} ports of the kernel's choice have been other sockets' for TCP");
 }
 
 /// An address of this host at which nobody receives datagrams.
