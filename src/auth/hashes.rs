@@ -94,14 +94,9 @@ impl Stored {
     /// Takes `plain:PASSWORD` or a hash.
     pub(super) fn parse(value: &[u8]) -> Result<Stored, Problem> {
         match value.strip_prefix(b"plain:") {
-            Some(password) => Stored::plain(password).ok_or(Problem::TooLong),
+            Some(password) => pad(password).map(Stored::Plain).ok_or(Problem::TooLong),
             None => Hash::parse(value).map(Stored::Hash),
         }
-    }
-
-    /// A password as it is, unless no client can send it.
-    pub(super) fn plain(password: &[u8]) -> Option<Stored> {
-        pad(password).map(Stored::Plain)
     }
 
     /// Whether this is the password. Takes as long whether it is or not.

@@ -10,10 +10,9 @@ use zeroize::Zeroizing;
 
 use super::error::{Error, Place};
 use super::hashes::{ACCEPTED, Stored};
-use super::users::check_name;
+use super::users::{Taken, check_name};
 use super::{
-    Auth, Groups, Gssapi, GssapiError, GssapiSettings, Mechanism, Pam, Passwords, Principals,
-    Users, UsersError,
+    Auth, Groups, Gssapi, GssapiError, GssapiSettings, Mechanism, Pam, Passwords, Principals, Users,
 };
 use crate::config::{self, AuthMethod, AuthRule, Config, Password, Protection};
 
@@ -37,13 +36,20 @@ impl Auth {
     }
 }
 
+impl Passwords {
+    /// Reads who has a password, or opens what knows that.
+    pub fn load(config: &Config) -> Result<Passwords, Error> {
+        match &config.pam.service {
+            Some(service) => open_pam(service, &config.pam).map(|pam| Passwords::Pam(pam.into())),
+            None => read_passwords(config),
+        }
+    }
+}
+
 fn load(config: &Config) -> Result<Auth, Error> {
     let groups = read_groups(&config.groups, config.groups_file.as_deref())?;
     check_rules(config, &groups)?;
-    let passwords = match &config.pam.service {
-        Some(service) => Passwords::Pam(open_pam(service, &config.pam)?.into()),
-        None => read_passwords(config)?,
-    };
+    let passwords = Passwords::load(config)?;
     let mechanism = open_gssapi(config)?;
     if let (Passwords::Users(users), None) = (&passwords, &mechanism) {
         warn_of_strangers(&groups, users);
@@ -122,7 +128,7 @@ fn read_users<'a>(
     inline: impl IntoIterator<Item = (&'a str, Zeroizing<Vec<u8>>)>,
     file: Option<&Path>,
 ) -> Result<Users, Error> {
-    let mut users = Users::none();
+    let mut users = Users::default();
     for (name, value) in inline {
         add_user(&mut users, name.as_bytes(), &value, || Place::Key(format!("users.{name}")))?;
     }
@@ -161,7 +167,8 @@ fn add_user(
         let problem = format!("user \"{}\": {problem}", name.escape_ascii());
         Error::new(place(), problem).hint(ACCEPTED)
     })?;
-    users.add(name, stored).map_err(|problem: UsersError| {
+    users.add(name, stored).map_err(|Taken| {
+        let problem = format!("user \"{}\" is there more than once", name.escape_ascii());
         Error::new(place(), problem).hint("a user stands in one line, or in the configuration")
     })
 }

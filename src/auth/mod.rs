@@ -25,7 +25,7 @@ pub use login::{Auth, CheckKind, Checked, LogIn, PasswordCheck, Passwords};
 pub use pam::{Pam, PamError};
 pub use principals::{Principal, Principals, RuleError};
 pub use task::{Done, Task, TaskKind};
-pub use users::{FIELD_MAX, NameError, Users, UsersError, check_name};
+pub use users::{FIELD_MAX, NameError, Users, check_name};
 
 /// Why a client is not let in; the client itself is never told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::fmt;
 
 use super::Failure;
 use super::hashes::{Hash, Stored};
-use crate::proto::socks5::Credentials;
 
 /// The longest name or password, in bytes: more cannot be said on the wire.
 pub const FIELD_MAX: usize = 255;
@@ -18,6 +17,10 @@ pub struct Users {
     stored: Vec<Stored>,
 }
 
+/// There is a user of this name already.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken;
+
 /// What a name's password is compared with; a stranger's with somebody's.
 #[derive(Clone, Copy)]
 pub(super) struct Entrant<'a> {
@@ -26,51 +29,21 @@ pub(super) struct Entrant<'a> {
 }
 
 impl Users {
-    /// Users by name and password; both are bytes, and a NUL is one like any other.
-    ///
-    /// Fails on a name or password that no client can send, and on a name that comes twice.
-    pub fn new<N, P>(users: impl IntoIterator<Item = (N, P)>) -> Result<Users, UsersError>
-    where
-        N: AsRef<[u8]>,
-        P: AsRef<[u8]>,
-    {
-        let mut compiled = Users::none();
-        for (name, passwd) in users {
-            let name = name.as_ref();
-            let too_long = || UsersError::TooLong { name: name.into() };
-            compiled.add(name, Stored::plain(passwd.as_ref()).ok_or_else(too_long)?)?;
-        }
-        Ok(compiled)
-    }
-
-    /// No users at all.
-    pub fn none() -> Users {
-        Users::default()
-    }
-
     /// Whether there is no user.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.stored.is_empty()
     }
 
     /// Whether there is this user.
-    pub fn contains(&self, name: &[u8]) -> bool {
+    pub(super) fn contains(&self, name: &[u8]) -> bool {
         self.places.contains_key(name)
     }
 
-    /// Whether there is this user with this password. A wrong password takes as long to refuse as
-    /// an unknown user.
-    pub fn verify(&self, credentials: &Credentials<'_>) -> bool {
-        self.entrant(credentials.uname, |_| 0).verify(credentials.passwd).is_ok()
-    }
-
-    pub(super) fn add(&mut self, name: &[u8], stored: Stored) -> Result<(), UsersError> {
-        if name.len() > FIELD_MAX {
-            return Err(UsersError::TooLong { name: name.into() });
-        }
+    /// Adds a user, whose name is bytes: a NUL is one like any other.
+    pub(super) fn add(&mut self, name: &[u8], stored: Stored) -> Result<(), Taken> {
         match self.places.entry(name.into()) {
             Entry::Vacant(vacant) => vacant.insert(self.stored.len()),
-            Entry::Occupied(_) => return Err(UsersError::Twice { name: name.into() }),
+            Entry::Occupied(_) => return Err(Taken),
         };
         self.stored.push(stored);
         Ok(())
@@ -130,38 +103,6 @@ impl fmt::Debug for Users {
     }
 }
 
-/// What is wrong with a list of users.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsersError {
-    /// The name or its password is longer than [`FIELD_MAX`].
-    TooLong {
-        /// The user's name.
-        name: Box<[u8]>,
-    },
-    /// The name comes more than once.
-    Twice {
-        /// The user's name.
-        name: Box<[u8]>,
-    },
-}
-
-impl fmt::Display for UsersError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UsersError::TooLong { name } => write!(
-                f,
-                "user \"{}\": name and password may have {FIELD_MAX} bytes each, no client can send more",
-                name.escape_ascii()
-            ),
-            UsersError::Twice { name } => {
-                write!(f, "user \"{}\" is there more than once", name.escape_ascii())
-            }
-        }
-    }
-}
-
-impl Error for UsersError {}
-
 /// What is wrong with a user's name, which is not repeated: it may be a password that stands in
 /// the wrong place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,13 +145,28 @@ mod tests {
     use super::*;
     use crate::proto::strategies;
 
+    fn plain(passwd: &[u8]) -> Stored {
+        match Stored::parse(&[b"plain:", passwd].concat()) {
+            Ok(stored) => stored,
+            Err(problem) => panic!("{}: {problem}", passwd.escape_ascii()),
+        }
+    }
+
+    fn compiled<N: AsRef<[u8]>, P: AsRef<[u8]>>(list: impl IntoIterator<Item = (N, P)>) -> Users {
+        let mut users = Users::default();
+        for (name, passwd) in list {
+            users.add(name.as_ref(), plain(passwd.as_ref())).expect("no name comes twice");
+        }
+        users
+    }
+
     fn knows(users: &Users, uname: &[u8], passwd: &[u8]) -> bool {
-        users.verify(&Credentials { uname, passwd })
+        users.entrant(uname, |_| 0).verify(passwd).is_ok()
     }
 
     #[test]
     fn only_the_very_name_and_password_pass() {
-        let users = Users::new([("alice", "wonder"), ("bob", "builder")]).unwrap();
+        let users = compiled([("alice", "wonder"), ("bob", "builder")]);
         assert!(!users.is_empty());
         assert!(knows(&users, b"alice", b"wonder"));
         assert!(knows(&users, b"bob", b"builder"));
@@ -233,7 +189,7 @@ mod tests {
 
     #[test]
     fn empty_names_and_passwords_pass_where_they_are_configured() {
-        let users = Users::new([("guest", ""), ("", "")]).unwrap();
+        let users = compiled([("guest", ""), ("", "")]);
         assert!(knows(&users, b"guest", b""));
         assert!(knows(&users, b"", b""));
         assert!(!knows(&users, b"guest", b"\0"));
@@ -242,47 +198,53 @@ mod tests {
 
     #[test]
     fn nobody_passes_where_there_are_no_users() {
-        let users = Users::none();
+        let users = Users::default();
         assert!(users.is_empty());
         assert!(!knows(&users, b"", b""));
         assert!(!knows(&users, b"alice", b"wonder"));
     }
 
     #[test]
-    fn what_no_client_can_send_is_an_error() {
+    fn the_longest_that_a_client_can_send_is_a_user() {
         let (longest, long) = ([b'x'; FIELD_MAX], [b'x'; FIELD_MAX + 1]);
-        let users = Users::new([(longest, longest)]).unwrap();
+        let users = compiled([(longest, longest)]);
         assert!(knows(&users, &longest, &longest));
         assert!(!knows(&users, &longest, &long));
+        assert!(!knows(&users, &long, &longest));
+        assert_eq!(check_name(&longest), Ok(()));
+        assert_eq!(check_name(&long), Err(NameError::TooLong));
+    }
 
-        let error = Users::new([(&b"alice"[..], &long[..])]).unwrap_err();
-        assert_eq!(error, UsersError::TooLong { name: b"alice"[..].into() });
-        let error = Users::new([(&long[..], &b"wonder"[..])]).unwrap_err();
-        assert_eq!(error, UsersError::TooLong { name: long[..].into() });
-        let error = Users::new([("alice", "a"), ("alice", "a")]).unwrap_err();
-        assert_eq!(error.to_string(), "user \"alice\" is there more than once");
+    #[test]
+    fn a_name_is_added_once() {
+        let mut users = compiled([("alice", "wonder")]);
+        for passwd in [&b"wonder"[..], b"other"] {
+            assert_eq!(users.add(b"alice", plain(passwd)), Err(Taken));
+        }
+        assert!(knows(&users, b"alice", b"wonder"));
+        assert!(!knows(&users, b"alice", b"other"));
     }
 
     #[test]
     fn debug_output_has_no_password() {
-        let users = Users::new([("alice", "wonder")]).unwrap();
+        let users = compiled([("alice", "wonder")]);
         assert_eq!(format!("{users:?}"), "Users { 1 users, passwords: [redacted] }");
     }
 
     proptest! {
         #[test]
         fn verifying_agrees_with_looking_up(
-            users in prop::collection::hash_map(strategies::field(), strategies::field(), 0..5),
+            list in prop::collection::hash_map(strategies::field(), strategies::field(), 0..5),
             stranger in strategies::field(),
             guess in strategies::field(),
         ) {
-            let compiled = Users::new(&users).unwrap();
-            prop_assert_eq!(compiled.is_empty(), users.is_empty());
-            let names = users.keys().chain([&stranger]);
-            let guesses: Vec<_> = users.values().chain([&guess]).collect();
+            let users = compiled(&list);
+            prop_assert_eq!(users.is_empty(), list.is_empty());
+            let names = list.keys().chain([&stranger]);
+            let guesses: Vec<_> = list.values().chain([&guess]).collect();
             for name in names {
                 for guess in &guesses {
-                    prop_assert_eq!(knows(&compiled, name, guess), users.get(name) == Some(*guess));
+                    prop_assert_eq!(knows(&users, name, guess), list.get(name) == Some(*guess));
                 }
             }
         }

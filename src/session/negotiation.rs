@@ -198,7 +198,6 @@ mod tests {
     use proptest::sample::Index;
 
     use super::*;
-    use crate::auth::Users;
     use crate::outcome::Refusal;
     use crate::proto::socks5::Methods;
     use crate::proto::{Command, Dialect, strategies};
@@ -217,12 +216,16 @@ mod tests {
         Refused { outcome: Outcome },
     }
 
-    fn accepted(users: &Users) -> &'static [Method] {
-        if users.is_empty() { &[Method::None] } else { &[Method::Password] }
+    fn accepted(user: Option<Credentials<'_>>) -> &'static [Method] {
+        if user.is_none() { &[Method::None] } else { &[Method::Password] }
     }
 
-    /// Plays a client that sends these segments, to a server that reads all that has come.
-    fn play<'a>(segments: impl IntoIterator<Item = &'a [u8]>, users: &Users) -> Transcript {
+    /// Plays a client that sends these segments, to a server that reads all that has come and lets
+    /// in this user alone, or anybody.
+    fn play<'a>(
+        segments: impl IntoIterator<Item = &'a [u8]>,
+        user: Option<Credentials<'_>>,
+    ) -> Transcript {
         let mut negotiation = Negotiation::new();
         let mut inbox = Vec::new();
         let mut heard = Vec::new();
@@ -230,14 +233,14 @@ mod tests {
         while let Some(segment) = segments.next() {
             inbox.extend_from_slice(segment);
             loop {
-                match negotiation.step(&inbox, accepted(users)) {
+                match negotiation.step(&inbox, accepted(user)) {
                     Step::More => break,
                     Step::Say { consumed, answer } => {
                         heard.extend(answer);
                         inbox.drain(..consumed);
                     }
                     Step::Verify { consumed, credentials } => {
-                        let is_good = users.verify(&credentials);
+                        let is_good = user == Some(credentials);
                         heard.extend(negotiation.settle(is_good));
                         inbox.drain(..consumed);
                         if !is_good {
@@ -261,21 +264,18 @@ mod tests {
         Transcript { heard, end: End::Waiting { phase: negotiation.phase(), inbox } }
     }
 
-    fn play_cut(bytes: &[u8], cuts: &[Index], users: &Users) -> Transcript {
+    fn play_cut(bytes: &[u8], cuts: &[Index], user: Option<Credentials<'_>>) -> Transcript {
         let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         ends.extend([0, bytes.len()]);
         ends.sort_unstable();
-        play(ends.windows(2).map(|ends| &bytes[ends[0]..ends[1]]), users)
+        play(ends.windows(2).map(|ends| &bytes[ends[0]..ends[1]]), user)
     }
 
-    fn play_bytewise(bytes: &[u8], users: &Users) -> Transcript {
-        play(bytes.chunks(1), users)
+    fn play_bytewise(bytes: &[u8], user: Option<Credentials<'_>>) -> Transcript {
+        play(bytes.chunks(1), user)
     }
 
-    fn alice() -> Users {
-        Users::new([("alice", "wonder")]).unwrap()
-    }
-
+    const USER: Option<Credentials<'_>> = Some(Credentials { uname: b"alice", passwd: b"wonder" });
     const ALICE: &[u8] = b"\x01\x05alice\x06wonder";
     const CONNECT: &[u8] = b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50";
 
@@ -284,16 +284,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_plays(bytes: &[u8], users: &Users, expected: &Transcript) {
-        assert_eq!(&play([bytes], users), expected);
-        assert_eq!(&play_bytewise(bytes, users), expected);
+    fn assert_plays(bytes: &[u8], user: Option<Credentials<'_>>, expected: &Transcript) {
+        assert_eq!(&play([bytes], user), expected);
+        assert_eq!(&play_bytewise(bytes, user), expected);
     }
 
     #[test]
     fn without_users_none_is_the_method() {
         for greeting in [&[5, 1, 0][..], &[5, 2, 0, 2], &[5, 3, 2, 1, 0]] {
             let bytes = [greeting, CONNECT, b"GET /"].concat();
-            let Transcript { heard, end } = play([&bytes[..]], &Users::none());
+            let Transcript { heard, end } = play([&bytes[..]], None);
             assert_eq!(heard, [5, 0]);
             let End::Requested { request, early_data } = end else { panic!("{end:?}") };
             assert_eq!(request.target.to_string(), "192.0.2.1:80");
@@ -305,7 +305,7 @@ mod tests {
     fn with_users_password_is_the_method() {
         for greeting in [&[5, 1, 2][..], &[5, 2, 0, 2], &[5, 3, 0, 1, 2]] {
             let bytes = [greeting, ALICE, CONNECT, b"GET /"].concat();
-            let Transcript { heard, end } = play([&bytes[..]], &alice());
+            let Transcript { heard, end } = play([&bytes[..]], USER);
             assert_eq!(heard, [5, 2, 1, 0]);
             let End::Requested { early_data, .. } = end else { panic!("{end:?}") };
             assert_eq!(early_data, b"GET /");
@@ -316,10 +316,10 @@ mod tests {
     fn a_method_that_is_not_offered_is_never_chosen() {
         let no_method = refused(&[5, 0xff], Outcome::NoMethod);
         for greeting in [&[5, 0][..], &[5, 1, 2], &[5, 2, 0x80, 0x81], &[5, 1, 0xff]] {
-            assert_plays(greeting, &Users::none(), &no_method);
+            assert_plays(greeting, None, &no_method);
         }
         for greeting in [&[5, 0][..], &[5, 1, 0], &[5, 2, 1, 0]] {
-            assert_plays(greeting, &alice(), &no_method);
+            assert_plays(greeting, USER, &no_method);
         }
     }
 
@@ -363,9 +363,9 @@ mod tests {
             b"\x05",
             b"\x00",
         ] {
-            assert_plays(&[&[5, 1, 2], login].concat(), &alice(), &bad_login);
+            assert_plays(&[&[5, 1, 2], login].concat(), USER, &bad_login);
             let pipelined = [&[5, 1, 2], login, CONNECT, b"GET /"].concat();
-            assert_plays(&pipelined, &alice(), &bad_login);
+            assert_plays(&pipelined, USER, &bad_login);
         }
     }
 
@@ -373,11 +373,11 @@ mod tests {
     fn noise_is_left_unanswered_at_its_first_byte() {
         let noise = refused(&[], Outcome::Noise);
         for first in (0..=u8::MAX).filter(|first| ![4, 5].contains(first)) {
-            assert_plays(&[first], &Users::none(), &noise);
-            assert_plays(&[first], &alice(), &noise);
+            assert_plays(&[first], None, &noise);
+            assert_plays(&[first], USER, &noise);
         }
-        assert_plays(&[4], &alice(), &noise);
-        assert_plays(b"GET / HTTP/1.1\r\n\r\n", &Users::none(), &noise);
+        assert_plays(&[4], USER, &noise);
+        assert_plays(b"GET / HTTP/1.1\r\n\r\n", None, &noise);
     }
 
     #[test]
@@ -392,23 +392,22 @@ mod tests {
         ] {
             let heard = [5, 0, 5, refusal.rep(), 0, 1, 0, 0, 0, 0, 0, 0];
             let expected = refused(&heard, Outcome::Refused(refusal));
-            assert_plays(&[&[5, 1, 0], request].concat(), &Users::none(), &expected);
+            assert_plays(&[&[5, 1, 0], request].concat(), None, &expected);
         }
         let expected =
             refused(&[0, 0x5b, 0, 0, 0, 0, 0, 0], Outcome::Refused(Refusal::CommandUnsupported));
-        assert_plays(&[4, 9], &Users::none(), &expected);
+        assert_plays(&[4, 9], None, &expected);
     }
 
     #[test]
     fn the_phase_is_what_comes_next() {
-        let users = alice();
         for (bytes, phase) in [
             (&[][..], Phase::Greeting),
             (&[5, 1][..], Phase::Greeting),
             (&[5, 1, 2][..], Phase::Authenticating),
             (&[&[5, 1, 2], ALICE].concat()[..], Phase::Requesting),
         ] {
-            let Transcript { end, .. } = play([bytes], &users);
+            let Transcript { end, .. } = play([bytes], USER);
             let End::Waiting { phase: reached, .. } = end else { panic!("{end:?}") };
             assert_eq!(reached, phase);
         }
@@ -418,26 +417,31 @@ mod tests {
     fn commands_other_than_connect_are_left_to_the_session() {
         for command in [Command::Bind, Command::UdpAssociate] {
             let bytes = [5, 1, 0, 5, command as u8, 0, 1, 0, 0, 0, 0, 0, 0];
-            let Transcript { end, .. } = play_bytewise(&bytes, &Users::none());
+            let Transcript { end, .. } = play_bytewise(&bytes, None);
             let End::Requested { request, .. } = end else { panic!("{end:?}") };
             assert_eq!(request.command, command);
         }
     }
 
+    /// A name and a password.
+    type Login = (Vec<u8>, Vec<u8>);
+
+    fn credentials((uname, passwd): &Login) -> Credentials<'_> {
+        Credentials { uname, passwd }
+    }
+
     /// A whole exchange that ends in a request: the messages, who may log in, and what is heard.
-    fn exchange() -> impl Strategy<Value = (Vec<Vec<u8>>, Users, Vec<u8>, Request)> {
+    fn exchange() -> impl Strategy<Value = (Vec<Vec<u8>>, Option<Login>, Vec<u8>, Request)> {
         let login = prop::option::of((strategies::field(), strategies::field()));
         let socks5 = (login, strategies::request(Dialect::Socks5)).prop_map(|(login, request)| {
             let methods = Methods::from_iter([Method::None, Method::Password]);
             let greeting = socks5::encode_greeting(&methods);
             let asked = socks5::encode_request(&request);
             match login {
-                None => (vec![greeting, asked], Users::none(), vec![5, 0], request),
-                Some((uname, passwd)) => {
-                    let credentials = Credentials { uname: &uname, passwd: &passwd };
-                    let login = socks5::encode_credentials(&credentials).unwrap();
-                    let users = Users::new([(&uname, &passwd)]).unwrap();
-                    (vec![greeting, login, asked], users, vec![5, 2, 1, 0], request)
+                None => (vec![greeting, asked], None, vec![5, 0], request),
+                Some(login) => {
+                    let message = socks5::encode_credentials(&credentials(&login)).unwrap();
+                    (vec![greeting, message, asked], Some(login), vec![5, 2, 1, 0], request)
                 }
             }
         });
@@ -445,7 +449,7 @@ mod tests {
         let socks4 =
             (userid, strategies::request(Dialect::Socks4)).prop_map(|(userid, request)| {
                 let message = socks4::encode_request(&request, &userid).unwrap();
-                (vec![message], Users::none(), vec![], request)
+                (vec![message], None, vec![], request)
             });
         prop_oneof![2 => socks5, 1 => socks4]
     }
@@ -470,16 +474,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_prefix_of_a_message_consumes_nothing((messages, users, ..) in exchange()) {
+        fn a_prefix_of_a_message_consumes_nothing((messages, login, ..) in exchange()) {
+            let user = login.as_ref().map(credentials);
             let mut negotiation = Negotiation::new();
             for message in messages {
                 let before = negotiation.clone();
                 for end in 0..message.len() {
-                    let step = negotiation.step(&message[..end], accepted(&users));
+                    let step = negotiation.step(&message[..end], accepted(user));
                     prop_assert_eq!(step, Step::More);
                     prop_assert_eq!(&negotiation, &before);
                 }
-                match negotiation.step(&message, accepted(&users)) {
+                match negotiation.step(&message, accepted(user)) {
                     Step::Say { consumed, .. } | Step::Request { consumed, .. } => {
                         prop_assert_eq!(consumed, message.len());
                     }
@@ -494,15 +499,16 @@ mod tests {
 
         #[test]
         fn an_exchange_is_the_same_however_it_is_cut(
-            (messages, users, heard, request) in exchange(),
+            (messages, login, heard, request) in exchange(),
             early_data in prop::collection::vec(any::<u8>(), 0..2000),
             cuts in prop::collection::vec(any::<Index>(), 0..12),
         ) {
+            let user = login.as_ref().map(credentials);
             let bytes = [messages.concat(), early_data.clone()].concat();
             let expected = Transcript { heard, end: End::Requested { request, early_data } };
-            prop_assert_eq!(&play_cut(&bytes, &cuts, &users), &expected);
-            prop_assert_eq!(&play_bytewise(&bytes, &users), &expected);
-            prop_assert_eq!(&play([&bytes[..]], &users), &expected);
+            prop_assert_eq!(&play_cut(&bytes, &cuts, user), &expected);
+            prop_assert_eq!(&play_bytewise(&bytes, user), &expected);
+            prop_assert_eq!(&play([&bytes[..]], user), &expected);
         }
 
         #[test]
@@ -511,19 +517,19 @@ mod tests {
             open: bool,
             cuts in prop::collection::vec(any::<Index>(), 0..12),
         ) {
-            let users = if open { Users::none() } else { alice() };
-            let whole = play([&bytes[..]], &users);
-            prop_assert_eq!(&play_cut(&bytes, &cuts, &users), &whole);
-            prop_assert_eq!(&play_bytewise(&bytes, &users), &whole);
+            let user = if open { None } else { USER };
+            let whole = play([&bytes[..]], user);
+            prop_assert_eq!(&play_cut(&bytes, &cuts, user), &whole);
+            prop_assert_eq!(&play_bytewise(&bytes, user), &whole);
         }
 
         #[test]
         fn a_full_inbox_never_needs_more(bytes in noise(3 * INBOX_BYTES), open: bool) {
-            let users = if open { Users::none() } else { alice() };
+            let user = if open { None } else { USER };
             let mut negotiation = Negotiation::new();
             let mut rest = &bytes[..];
             loop {
-                match negotiation.step(&rest[..INBOX_BYTES], accepted(&users)) {
+                match negotiation.step(&rest[..INBOX_BYTES], accepted(user)) {
                     Step::Verify { consumed, .. } => {
                         prop_assert!((1..=INBOX_BYTES).contains(&consumed));
                         negotiation.settle(true);

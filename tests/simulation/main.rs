@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringsocks::auth::{Auth, Groups, Mechanism, Passwords, Users};
+use ringsocks::auth::{Auth, Groups, Mechanism, Passwords};
 use ringsocks::config::{
     AuthMethod, AuthRule, Config, ListenCommand, RelayMode, TargetRule, Timeouts,
 };
@@ -177,17 +177,15 @@ fn throw_terms(random: &mut Random, house: House) -> (Terms, Limits, Harbour) {
 fn throw_auth(random: &mut Random, house: House) -> Auth {
     let mechanism: Option<Arc<dyn Mechanism>> = match house.with_contexts {
         true => Some(Arc::new(MockMechanism)),
-        false if house.with_users && random.once_in(2) => {
-            let text = format!("[users]\nalice = {WONDER_HASHED:?}\n");
-            let config = Config::parse("simulation", &text).expect("a configuration");
-            return Auth::load(&config).expect("a user");
-        }
         false => None,
     };
-    let passwords = match house.with_users {
-        true => Passwords::Users(Users::new([("alice", "wonder")]).unwrap().into()),
-        false => Passwords::Nobody,
+    let users = match house.with_users {
+        true if mechanism.is_none() && random.once_in(2) => format!("alice = {WONDER_HASHED:?}"),
+        true => "alice = \"plain:wonder\"".to_owned(),
+        false => String::new(),
     };
+    let config = Config::parse("simulation", &format!("[users]\n{users}\n"));
+    let passwords = Passwords::load(&config.expect("a configuration")).expect("users or none");
     Auth::new(passwords, Groups::default(), mechanism)
 }
 

@@ -16,7 +16,7 @@ const LOCKED: Checked = Checked { result: Err(Failure::Locked), is_wrong: false 
 const LOCKED_WRONG: Checked = Checked { result: Err(Failure::Locked), is_wrong: true };
 
 fn auth(users: &[(&str, &str)]) -> Auth {
-    let mut compiled = Users::none();
+    let mut compiled = Users::default();
     for (name, value) in users {
         let Ok(stored) = Stored::parse(value.as_bytes()) else { panic!("{value}") };
         compiled.add(name.as_bytes(), stored).unwrap();
