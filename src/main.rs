@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use clap::Parser;
 use ringsocks::config::{self, Args, Config};
 use ringsocks::logging::LogWriter;
 use ringsocks::process::{self, Error, Plan};
@@ -14,7 +13,7 @@ use ringsocks::sys;
 
 fn main() -> ExitCode {
     sys::configure_system_resolver();
-    let args = Args::parse();
+    let args = Args::read();
     if let Some(name) = args.passwd() {
         return passwd(name);
     }

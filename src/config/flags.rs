@@ -7,7 +7,9 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::environment::USER;
 use super::error::{Error, Problem};
@@ -49,6 +51,12 @@ enum Command {
 }
 
 impl Args {
+    /// Reads the command line. Where it asks for help, or cannot be understood, the process says so
+    /// and ends.
+    pub fn read() -> Args {
+        Args::try_parse().unwrap_or_else(|error| without_words(error).exit())
+    }
+
     /// Whether to tell what would run (`ringsocks check`) instead of running it.
     pub fn is_check(&self) -> bool {
         matches!(self.command, Some(Command::Check(_)))
@@ -194,6 +202,39 @@ impl Flags {
         }
         Ok(users)
     }
+}
+
+/// What is wrong with a command line, without what may be a password in the wrong place: of all that
+/// stands there only flags and commands are repeated.
+fn without_words(mut error: clap::Error) -> clap::Error {
+    let is_word = |kind| matches!(error.get(kind), Some(ContextValue::String(it)) if is_word(it));
+    let kinds =
+        [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
+    let words: Vec<_> = kinds.into_iter().filter(|&kind| is_word(kind)).collect();
+    if words.is_empty() {
+        return error;
+    }
+    if error.kind() == ErrorKind::ArgumentConflict {
+        // Behind flags any word is taken for a command that cannot stand there.
+        let usage = error.remove(ContextKind::Usage).unwrap_or(ContextValue::None);
+        error = clap::Error::new(ErrorKind::InvalidSubcommand).with_cmd(&Args::command());
+        error.insert(ContextKind::Usage, usage);
+    }
+    for kind in words {
+        error.insert(kind, ContextValue::String("***".to_owned()));
+    }
+    let tip = StyledStr::from("it is not repeated, for it may be a password");
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    error
+}
+
+/// Whether an argument, or a value, is neither empty nor a flag nor a command.
+fn is_word(argument: &str) -> bool {
+    let is_flag = argument.starts_with("--") && !argument.contains('=')
+        || argument.starts_with('-') && argument.chars().count() == 2;
+    let mut commands = Args::command();
+    commands.build();
+    !argument.is_empty() && !is_flag && commands.find_subcommand(argument).is_none()
 }
 
 /// Where the password of `login` is in an argument that ends with it, if it does: `--user`'s value

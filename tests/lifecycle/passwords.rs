@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::support::peer::Peer;
-use crate::support::server::{Ended, Server, binary};
+use crate::support::server::{Ended, Server, binary, run};
 use crate::support::socks::{credentials, greeting};
 use crate::support::wait_until;
 
@@ -161,6 +161,37 @@ fn wait_until_refused(terminal: Terminal, problem: &str) {
     let (written, is_well, shown) = terminal.finish();
     assert!(!is_well && written.is_empty(), "{written}");
     assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[test]
+fn a_password_in_the_wrong_place_is_not_repeated() {
+    for (arguments, said) in [
+        (&["canary"][..], "unrecognized subcommand '***'"),
+        (&["--", "canary"], "unrecognized subcommand '***'"),
+        (&["--", "-canary"], "unrecognized subcommand '***'"),
+        (&["-u", "alice", "canary"], "unrecognized subcommand '***'"),
+        (&["--user=alice:wonder", "canary"], "unrecognized subcommand '***'"),
+        (&["--open", "-u", "alice", "canary", "--log=off"], "unrecognized subcommand '***'"),
+        (&["check", "canary"], "unexpected argument '***'"),
+        (&["check", "-u", "alice", "canary"], "unexpected argument '***'"),
+        (&["check", "-u", "alice", "--", "canary"], "unexpected argument '***'"),
+        (&["passwd", "alice", "canary"], "unexpected argument '***'"),
+        (&["passwd", "alice", "--", "-canary"], "unexpected argument '***'"),
+        (&["passwd", "alice", "--password=canary"], "unexpected argument '--password'"),
+        (&["--pasword=canary"], "unexpected argument '--pasword'"),
+        (&["--pasword", "canary"], "unexpected argument '--pasword'"),
+        (&["-pcanary"], "unexpected argument '-p'"),
+        (&["--open=canary"], "unexpected value '***' for '--open'"),
+        (&["help", "canary"], "unrecognized subcommand '***'"),
+        (&["help", "passwd", "canary"], "unrecognized subcommand '***'"),
+        (&["-u", "alice:canary", "check"], "the subcommand 'check' cannot be used with '--user"),
+        (&["passwd", "-u", "alice:canary"], "unexpected argument '-u'"),
+    ] {
+        let refused = run(arguments, &[]);
+        assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{arguments:?}");
+        assert!(refused.stderr.contains(said), "{arguments:?}: {}", refused.stderr);
+        assert!(!refused.stderr.contains("canary"), "{arguments:?}: {}", refused.stderr);
+    }
 }
 
 #[test]
