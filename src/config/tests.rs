@@ -449,21 +449,6 @@ fn an_error_shows_the_place_the_line_and_what_was_meant() {
             "workers = 4\nworkers = 5",
             &["r.toml:2:1: duplicate key", "  |", "2 | workers = 5", "  | ^^^^^^^"],
         ),
-        (
-            "[[listen]]\naddress = \":1080\"",
-            &[
-                "the listener \":1080\" would be an open proxy: with neither users nor clients, \
-                 everyone who can reach it may use it",
-                "  = do one of these:",
-                "     require a password:    users = { alice = \"plain:PASSWORD\" }",
-                "                            or RINGSOCKS_USERS_alice=plain:PASSWORD",
-                "     say who may connect:   [[listen]]",
-                "                            address = \":1080\"",
-                "                            clients = [\"10.0.0.0/8\"]",
-                "     serve all on purpose:  open = true",
-                "                            or --open, or RINGSOCKS_OPEN=true",
-            ],
-        ),
     ];
     for (text, expected) in cases {
         assert_eq!(error_of(read(text)), lines(expected));
@@ -946,6 +931,37 @@ fn only_what_strangers_could_use_is_refused() {
         let error = error_of(read(&text));
         let expected = format!("the listener \"{address}\" would be an open proxy");
         assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn who_would_serve_strangers_is_told_what_to_do() {
+    for (auth, why, ask) in [
+        (
+            "",
+            "with neither users nor clients, everyone who can reach it may use it",
+            &[
+                "     require a password:    users = { alice = \"plain:PASSWORD\" }",
+                "                            or RINGSOCKS_USERS_alice=plain:PASSWORD",
+            ][..],
+        ),
+        (
+            "auth = [{ from = \"10.0.0.0/8\", methods = [\"none\"] }]",
+            "without clients, whoever its `auth` asks for nothing may use it",
+            &["     ask them who they are: auth = [{ methods = [\"password\"] }]"],
+        ),
+    ] {
+        let first = format!("the listener \":1080\" would be an open proxy: {why}");
+        let otherwise = [
+            "     say who may connect:   [[listen]]",
+            "                            address = \":1080\"",
+            "                            clients = [\"10.0.0.0/8\"]",
+            "     serve all on purpose:  open = true",
+            "                            or --open, or RINGSOCKS_OPEN=true",
+        ];
+        let expected = [&[&first[..], "  = do one of these:"], ask, &otherwise].concat();
+        let text = format!("[[listen]]\naddress = \":1080\"\n{auth}");
+        assert_eq!(error_of(read(&text)), lines(&expected));
     }
 }
 

@@ -176,20 +176,6 @@ fn what_does_not_fit_together_is_said_where_it_stands() {
                 "  = the first that fits counts: small networks first, the rule without `from` last",
             ],
         ),
-        (
-            "[[listen]]\naddress = \":1080\"\nauth = [{ from = \"10.0.0.0/8\", methods = [\"none\"] }]",
-            &[
-                "the listener \":1080\" would be an open proxy: without clients, whoever its \
-                 `auth` asks for nothing may use it",
-                "  = do one of these:",
-                "     ask them who they are: auth = [{ methods = [\"password\"] }]",
-                "     say who may connect:   [[listen]]",
-                "                            address = \":1080\"",
-                "                            clients = [\"10.0.0.0/8\"]",
-                "     serve all on purpose:  open = true",
-                "                            or --open, or RINGSOCKS_OPEN=true",
-            ],
-        ),
     ];
     for (text, expected) in cases {
         assert_eq!(error_of(read(text)), lines(expected));
