@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::client::{BOTH_LEVELS, Client};
+use crate::client::BOTH_LEVELS;
 use crate::support::peer::Peer;
 use crate::support::random_bytes;
 use crate::support::socks::{BIND, refusal, request};
@@ -27,7 +27,7 @@ fn both_replies_come_under_the_context() {
         client.expect(b"from the peer");
         client.send(b"from the client");
         peer.expect(b"from the client");
-        expect_clean_end(&client, &peer);
+        client.expect_clean_end(&peer);
     }
     baseline.assert_restored();
 }
@@ -45,7 +45,7 @@ fn early_data_waits_for_the_peer() {
         let peer = Peer::connect(listening);
         client.expect_granted();
         peer.expect(&data);
-        expect_clean_end(&client, &peer);
+        client.expect_clean_end(&peer);
     }
 }
 
@@ -76,12 +76,4 @@ fn a_peer_hears_nothing_of_a_broken_message() {
         Peer::connect_and_expect_reset(listening);
     }
     baseline.assert_restored();
-}
-
-#[track_caller]
-fn expect_clean_end(client: &Client<'_>, peer: &Peer) {
-    client.peer.fin();
-    peer.expect_eof();
-    peer.fin();
-    client.expect_eof();
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::support::initiator::Context;
 use crate::support::peer::{Peer, Received, hex};
-use crate::support::socks::Reply;
+use crate::support::socks::{Reply, connect_to};
 
 /// MTYP: what a token is for.
 pub(crate) const CONTEXT: u8 = 1;
@@ -94,6 +94,12 @@ impl<'a> Client<'a> {
     pub(crate) fn ask_level(&mut self, level: u8) -> u8 {
         self.peer.send(&self.level_frame(&[level]));
         self.read_level()
+    }
+
+    /// Asks for this level, and has it.
+    #[track_caller]
+    pub(crate) fn agree(&mut self, level: Level) {
+        assert_eq!(self.ask_level(level as u8), level as u8);
     }
 
     /// The message that asks for a level.
@@ -192,6 +198,31 @@ impl<'a> Client<'a> {
         let reply = self.expect_reply();
         assert_eq!(reply.rep, 0, "granted: {reply:?}");
         reply.bnd
+    }
+
+    /// Has itself connected.
+    #[track_caller]
+    pub(crate) fn connect(&self, target: SocketAddr) {
+        self.send(&connect_to(target));
+        self.expect_granted();
+    }
+
+    /// What either says reaches the other.
+    #[track_caller]
+    pub(crate) fn expect_flow(&self, target: &Peer) {
+        self.send(b"ping");
+        target.expect(b"ping");
+        target.send(b"pong");
+        self.expect(b"pong");
+    }
+
+    /// Both end, one after the other.
+    #[track_caller]
+    pub(crate) fn expect_clean_end(&self, target: &Peer) {
+        self.peer.fin();
+        target.expect_eof();
+        target.fin();
+        self.expect_eof();
     }
 
     /// Sends all of it in messages as long as these (again and again) and a FIN, while reading

@@ -12,7 +12,7 @@ use crate::support::origin::Origin;
 use crate::support::peer::{End, Peer};
 use crate::support::random_bytes;
 use crate::support::realm::Realm;
-use crate::support::socks::{connect_to, greeting};
+use crate::support::socks::greeting;
 use crate::world::{World, serve};
 
 /// How a handshake that says nothing more ends soon.
@@ -37,14 +37,8 @@ fn a_session_is_granted_at_each_level() {
     let baseline = world.server.baseline();
     for level in BOTH_LEVELS {
         let (client, target) = world.session(level);
-        client.send(b"ping");
-        target.expect(b"ping");
-        target.send(b"pong");
-        client.expect(b"pong");
-        client.peer.fin();
-        target.expect_eof();
-        target.fin();
-        client.expect_eof();
+        client.expect_flow(&target);
+        client.expect_clean_end(&target);
     }
     baseline.assert_restored();
     assert_eq!(world.server.counters()["finished"], 2);
@@ -264,9 +258,7 @@ fn a_context_that_is_not_mutual_or_lets_messages_come_twice_is_refused() {
     let world = World::start();
     for missing in [Flag::Mutual, Flag::Replay] {
         let context = world.alice.begin_with(Mechanism::Kerberos, &Flag::usual_without(missing));
-        let client = world.greeted();
-        client.send(&frame(CONTEXT, &context.first()));
-        expect_aborted(&client);
+        expect_first_token_refused(&world, &context.first());
     }
 }
 
@@ -311,33 +303,22 @@ fn a_session_outlives_the_ticket() {
     let brief = Initiator::start(&world.realm, &world.realm.tickets_with("brief", A_WHILE));
     let origin = Origin::start();
     let mut client = world.establish(brief.begin());
-    assert_eq!(client.ask_level(2), 2);
-    client.send(&connect_to(origin.address()));
-    client.expect_granted();
+    client.agree(Level::Confidentiality);
+    client.connect(origin.address());
     let target = origin.accept();
     thread::sleep(MORE_THAN_A_WHILE);
-    client.send(b"still here");
-    target.expect(b"still here");
-    target.send(b"so am I");
-    client.expect(b"so am I");
+    client.expect_flow(&target);
 }
 
 /// A client with such a context has itself connected.
 #[track_caller]
 fn expect_works(world: &World, mut client: Client<'_>) {
     let origin = Origin::start();
-    assert_eq!(client.ask_level(2), 2);
-    client.send(&connect_to(origin.address()));
-    client.expect_granted();
-    client.send(b"ping");
+    client.agree(Level::Confidentiality);
+    client.connect(origin.address());
     let target = origin.accept();
-    target.expect(b"ping");
-    target.send(b"pong");
-    client.expect(b"pong");
-    client.peer.fin();
-    target.expect_eof();
-    target.fin();
-    client.expect_eof();
+    client.expect_flow(&target);
+    client.expect_clean_end(&target);
     world.server.wait_counters("it has finished", |counters| counters["open"] == 0);
 }
 

@@ -5,13 +5,16 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{BOTH_LEVELS, Level, TOKEN_MAX, frame, token_of};
+use crate::streams::expect_exchange;
 use crate::support::origin::Origin;
-use crate::support::peer::End;
 use crate::support::realm::Realm;
-use crate::support::socks::{UDP_ASSOCIATE, connect_to, datagram, parse_datagram, request};
+use crate::support::socks::{UDP_ASSOCIATE, datagram, parse_datagram, request};
 use crate::support::udp::{UNSAID, UdpEcho, UdpOrigin};
 use crate::support::{assert_same_bytes, random_bytes};
 use crate::world::World;
+
+/// Of messages: around a cipher's blocks, and larger ones.
+const SIZES: &[usize] = &[1, 15, 16, 17, 31, 32, 33, 1000, 16_384, 40_000];
 
 #[test]
 #[ignore = "needs krb5kdc and python3-gssapi: tests/run"]
@@ -55,27 +58,12 @@ fn expect_all(enctype: &'static str) {
     let world = World::start_in(Realm::start_with_enctype(enctype), &[], &[]);
     let baseline = world.server.baseline();
     for level in BOTH_LEVELS {
-        expect_streams(&world, level);
+        expect_exchange(&world, level, 1_000_000, SIZES);
         expect_longest(&world, level);
         expect_datagrams(&world, level);
         expect_forgeries_end_it(&world, level);
     }
     baseline.assert_restored();
-}
-
-#[track_caller]
-fn expect_streams(world: &World, level: Level) {
-    let (up, down) = (random_bytes(1, 1_000_000), random_bytes(2, 1_000_000));
-    let (client, target) = world.session(level);
-    thread::scope(|scope| {
-        let at_target = scope.spawn(|| target.exchange(&down));
-        let at_client = client.exchange(&up, &[1, 15, 16, 17, 31, 32, 33, 1000, 16_384, 40_000]);
-        let at_target = at_target.join().expect("reading does not panic");
-        for (received, sent) in [(at_client, &down), (at_target, &up)] {
-            assert_same_bytes(&received.bytes, sent);
-            assert_eq!(received.end, End::Fin);
-        }
-    });
 }
 
 /// Its length is the library's to say.
@@ -128,8 +116,7 @@ fn expect_forgeries_end_it(world: &World, level: Level) {
     let len = world.agreed(level).data_frame(b"forged").len();
     for changed in 4..len {
         let client = world.agreed(level);
-        client.send(&connect_to(origin.address()));
-        client.expect_granted();
+        client.connect(origin.address());
         let target = origin.accept();
         let mut message = client.data_frame(b"forged");
         message[changed] ^= 1 << (changed % 8);

@@ -156,13 +156,8 @@ fn expect_agreed(world: &World, asked: u8, agreed: u8) {
     let origin = Origin::start();
     let mut client = world.established();
     assert_eq!(client.ask_level(asked), agreed, "asked for {asked}");
-    client.send(&connect_to(origin.address()));
-    client.expect_granted();
-    client.send(b"ping");
-    let target = origin.accept();
-    target.expect(b"ping");
-    target.send(b"pong");
-    client.expect(b"pong");
+    client.connect(origin.address());
+    client.expect_flow(&origin.accept());
 }
 
 #[track_caller]

@@ -2,10 +2,10 @@
 
 use std::{iter, thread};
 
-use crate::client::{BOTH_LEVELS, CONTEXT, Client, expect_aborted, frame};
+use crate::client::{BOTH_LEVELS, Client, expect_aborted};
+use crate::contexts::expect_first_token_refused;
 use crate::support::initiator::{Flag, Initiator, Mechanism};
 use crate::support::origin::Service;
-use crate::support::socks::connect_to;
 use crate::world::World;
 
 /// How many clients are there at once.
@@ -29,9 +29,8 @@ fn ten_thousand_sessions_leave_nothing() {
             0 => initiator.begin_with(Mechanism::Kerberos, &Flag::usual_with(Flag::Delegate)),
             _ => initiator.begin(),
         });
-        assert_eq!(client.ask_level(level as u8), level as u8);
-        client.send(&connect_to(echo.address()));
-        client.expect_granted();
+        client.agree(level);
+        client.connect(echo.address());
         client.send(b"ping");
         client.expect(b"ping");
         end(client, number);
@@ -43,17 +42,11 @@ fn ten_thousand_sessions_leave_nothing() {
 #[ignore = "needs krb5kdc and python3-gssapi: tests/run"]
 fn ten_thousand_refusals_leave_nothing() {
     expect_flat(|world, initiator, number| match number % 4 {
-        0 => {
-            let peer = world.greeted();
-            peer.send(&frame(CONTEXT, b"nonsense"));
-            expect_aborted(&peer);
-        }
+        0 => expect_first_token_refused(world, b"nonsense"),
         1 => {
             let flags = Flag::usual_without(Flag::Mutual);
-            let peer = world.greeted();
             let context = initiator.begin_with(Mechanism::Kerberos, &flags);
-            peer.send(&frame(CONTEXT, &context.first()));
-            expect_aborted(&peer);
+            expect_first_token_refused(world, &context.first());
         }
         2 => {
             let client = world.establish(initiator.begin());

@@ -6,7 +6,6 @@ use crate::client::{CONTEXT, Level, frame};
 use crate::support::initiator::Initiator;
 use crate::support::origin::Origin;
 use crate::support::realm::SERVICE;
-use crate::support::socks::connect_to;
 use crate::support::wait_until;
 use crate::world::World;
 use rustix::process::Signal;
@@ -23,10 +22,7 @@ fn a_new_key_is_accepted_and_sessions_live_on() {
     world.server.signal(Signal::HUP);
     wait_until("the new key is accepted", || is_accepted(&world, &bob));
     assert!(is_accepted(&world, &world.alice), "alice's ticket is for the old key");
-    client.send(b"still here");
-    target.expect(b"still here");
-    target.send(b"so am I");
-    client.expect(b"so am I");
+    client.expect_flow(&target);
 }
 
 #[test]
@@ -39,8 +35,7 @@ fn a_key_that_is_gone_is_refused() {
     world.server.signal(Signal::HUP);
     wait_until("the old key is refused", || !is_accepted(&world, &world.alice));
     assert!(is_accepted(&world, &world.initiator("bob")));
-    client.send(b"still here");
-    target.expect(b"still here");
+    client.expect_flow(&target);
 }
 
 /// What is there is better than nothing, and somebody has to be told.
@@ -72,11 +67,10 @@ fn a_handshake_goes_on_across_a_reload() {
         world.server.signal(Signal::HUP);
         world.server.counters();
     }
-    assert_eq!(client.ask_level(2), 2);
+    client.agree(Level::Confidentiality);
     world.server.signal(Signal::HUP);
     world.server.counters();
-    client.send(&connect_to(origin.address()));
-    client.expect_granted();
+    client.connect(origin.address());
 }
 
 #[track_caller]
@@ -90,8 +84,7 @@ fn expect_old_stays(world: &World) {
     });
     assert!(is_accepted(world, &world.alice));
     let (client, target) = world.session(Level::Confidentiality);
-    client.send(b"ping");
-    target.expect(b"ping");
+    client.expect_flow(&target);
 }
 
 /// Whether a new client of this user's gets a context; if not it is refused as it should be.

@@ -103,19 +103,21 @@ fn check_reads_the_keytab_too() {
     let world = World::start();
     let keytab = world.realm.path("none.keytab");
     let path = keytab.to_str().expect("a path of ours");
-    let mut env: Vec<(&str, &str)> = vec![("RINGSOCKS_GSSAPI_KEYTAB", path)];
-    let realm = world.realm.env();
-    env.extend(realm.iter().map(|(name, value)| (*name, &value[..])));
-    expect_said(&run(&["check"], &env), &[path]);
+    expect_said(&run_in(&world.realm, &["check"], &[("RINGSOCKS_GSSAPI_KEYTAB", path)]), &[path]);
 }
 
 #[track_caller]
 fn expect_no_start(realm: &Realm, env: &[(&str, &str)], parts: &[&str]) {
+    expect_said(&run_in(realm, &[], env), parts);
+}
+
+#[track_caller]
+fn run_in(realm: &Realm, args: &[&str], env: &[(&str, &str)]) -> Ended {
     let realm = realm.env();
     let mut all: Vec<(&str, &str)> =
         realm.iter().map(|(name, value)| (*name, &value[..])).collect();
     all.extend(env);
-    expect_said(&run(&[], &all), parts);
+    run(args, &all)
 }
 
 #[track_caller]

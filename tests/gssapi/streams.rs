@@ -6,7 +6,7 @@ use std::thread;
 use crate::client::{BOTH_LEVELS, Client, DATA, Level, TOKEN_MAX, read_frame};
 use crate::support::dns::Nameserver;
 use crate::support::origin::{ClosedPort, Origin, Service};
-use crate::support::peer::{End, Peer};
+use crate::support::peer::End;
 use crate::support::socks::{connect_to, connect_to_name, refusal, request};
 use crate::support::{assert_same_bytes, random_bytes, wait_until};
 use crate::world::World;
@@ -27,7 +27,7 @@ fn a_request_may_come_a_byte_a_message() {
             client.send(&[byte]);
         }
         client.expect_granted();
-        expect_flow(&client, &origin.accept());
+        client.expect_flow(&origin.accept());
     }
 }
 
@@ -43,7 +43,7 @@ fn a_message_may_come_a_byte_a_segment() {
         let target = origin.accept();
         client.peer.send_byte_by_byte(&client.data_frame(b"slowly"));
         target.expect(b"slowly");
-        expect_flow(&client, &target);
+        client.expect_flow(&target);
     }
 }
 
@@ -58,7 +58,7 @@ fn data_may_come_in_the_message_of_the_request() {
         client.expect_granted();
         let target = origin.accept();
         target.expect(b"EARLY");
-        expect_flow(&client, &target);
+        client.expect_flow(&target);
     }
 }
 
@@ -76,7 +76,7 @@ fn much_data_may_come_in_the_message_of_the_request() {
         client.expect_granted();
         let target = origin.accept();
         assert_same_bytes(&target.read_exact(data.len()), &data);
-        expect_flow(&client, &target);
+        client.expect_flow(&target);
     }
 }
 
@@ -95,7 +95,7 @@ fn data_may_come_in_messages_behind_the_request() {
         client.expect_granted();
         let target = origin.accept();
         assert_same_bytes(&target.read_exact(tail.len()), &tail);
-        expect_flow(&client, &target);
+        client.expect_flow(&target);
     }
 }
 
@@ -111,9 +111,9 @@ fn a_message_of_no_bytes_says_nothing() {
         client.send(b"");
         client.expect_granted();
         let target = origin.accept();
-        expect_flow(&client, &target);
+        client.expect_flow(&target);
         client.send(b"");
-        expect_flow(&client, &target);
+        client.expect_flow(&target);
         client.peer.fin();
         target.expect_eof();
     }
@@ -314,8 +314,7 @@ fn a_stopped_client_stops_its_target() {
     let before = world.server.rss_anon();
     let (flood, taken) = Service::flood();
     let client = world.agreed(Level::Confidentiality);
-    client.send(&connect_to(flood.address()));
-    client.expect_granted();
+    client.connect(flood.address());
     let mut last = 0;
     wait_until("the target is stopped", || {
         thread::sleep(std::time::Duration::from_millis(300));
@@ -325,7 +324,7 @@ fn a_stopped_client_stops_its_target() {
     assert!(grown < 8 << 20, "{grown} bytes for a client that does not read");
     // Others are none the worse for it, and it is heard out once it reads.
     let (other, target) = world.session(Level::Integrity);
-    expect_flow(&other, &target);
+    other.expect_flow(&target);
     assert!(client.read_exact(5 * MB).iter().all(|byte| *byte == 0x5a));
 }
 
@@ -339,8 +338,7 @@ fn sessions_side_by_side_mix_nothing_up() {
     let clients: Vec<Client<'_>> = (0..100)
         .map(|n| {
             let client = world.agreed(BOTH_LEVELS[n % 2]);
-            client.send(&connect_to(echo.address()));
-            client.expect_granted();
+            client.connect(echo.address());
             client
         })
         .collect();
@@ -392,8 +390,9 @@ fn expect_bulk(level: Level) {
     assert_eq!(bytes, [100 * MB as u64; 2], "what was carried, and not how");
 }
 
+/// So many bytes go each way at once, the client's in messages as long as these (again and again).
 #[track_caller]
-fn expect_exchange(world: &World, level: Level, len: usize, sizes: &[usize]) {
+pub(crate) fn expect_exchange(world: &World, level: Level, len: usize, sizes: &[usize]) {
     let (up, down) = (random_bytes(11, len), random_bytes(12, len));
     let (client, target) = world.session(level);
     thread::scope(|scope| {
@@ -415,12 +414,4 @@ fn expect_refused(world: &World, level: Level, request: &[u8], rep: u8) {
     let reply = client.open(&read_frame(&client.peer, DATA));
     assert_eq!((reply.len(), &reply[..2]), (10, &[5, rep][..]), "{request:02x?}");
     client.expect_eof();
-}
-
-#[track_caller]
-fn expect_flow(client: &Client<'_>, target: &Peer) {
-    client.send(b"ping");
-    target.expect(b"ping");
-    target.send(b"pong");
-    client.expect(b"pong");
 }

@@ -21,7 +21,7 @@ fn a_session_is_granted() {
     let origin = Origin::start();
     for level in [1, 2] {
         let client = gateway.agreed(b"ok", level);
-        client.send(&frame(DATA, &stubs::seal(1, &connect_to(origin.address()), level == 2)));
+        client.send(&request(&origin, level == 2));
         let token = read_frame(&client, DATA);
         let (reply, is_encrypted, _) = stubs::open(&token);
         assert_eq!((&reply[..2], is_encrypted), (&[5, 0][..], level == 2));
@@ -116,7 +116,7 @@ fn what_cannot_be_encrypted_is_not_told() {
     let baseline = gateway.server.baseline();
     let origin = Origin::start();
     let client = gateway.agreed(b"ok wrap=clear", 2);
-    client.send(&frame(DATA, &stubs::seal(1, &connect_to(origin.address()), true)));
+    client.send(&request(&origin, true));
     let heard = client.read_to_end();
     assert!(heard.bytes.is_empty() || heard.bytes == ABORT, "{:02x?}", heard.bytes);
     drop(client);
@@ -130,7 +130,7 @@ fn a_library_that_leaves_no_room_for_messages_ends_the_session() {
     let origin = Origin::start();
     for limit in ["limit=0", "limit=fail"] {
         let client = gateway.agreed(format!("ok {limit}").as_bytes(), 1);
-        client.send(&frame(DATA, &stubs::seal(1, &connect_to(origin.address()), false)));
+        client.send(&request(&origin, false));
         let heard = client.read_at_most(TOKEN_MAX);
         assert!(heard.len() < TOKEN_MAX, "messages without end");
         client.expect_silent_close();
@@ -206,7 +206,7 @@ fn what_is_pipelined_behind_a_slow_token_is_heard() {
         frame(CONTEXT, b"sleep=300 continue"),
         frame(CONTEXT, b"sleep=300 ok"),
         frame(LEVEL, &stubs::seal(0, &[1], false)),
-        frame(DATA, &stubs::seal(1, &connect_to(origin.address()), false)),
+        request(&origin, false),
         frame(DATA, &stubs::seal(2, b"early", false)),
     ];
     let client = Peer::connect(gateway.server.address());
@@ -227,13 +227,18 @@ fn the_user_of_a_context_is_in_the_access_log() {
     let gateway = Gateway::start_with(&env);
     let origin = Origin::start();
     let client = gateway.agreed(b"user=alice@PROXY.TEST", 1);
-    client.send(&frame(DATA, &stubs::seal(1, &connect_to(origin.address()), false)));
+    client.send(&request(&origin, false));
     read_frame(&client, DATA);
     drop((client, origin));
     crate::support::wait_until("the session is in the log", || {
         let lines = std::fs::read_to_string(&path).unwrap_or_default();
         lines.lines().any(|line| line.contains("user=proxy-alice"))
     });
+}
+
+/// The message of a client that has agreed on a level: number 1.
+fn request(origin: &Origin, is_encrypted: bool) -> Vec<u8> {
+    frame(DATA, &stubs::seal(1, &connect_to(origin.address()), is_encrypted))
 }
 
 /// A server with a library of its own.

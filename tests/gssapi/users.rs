@@ -5,11 +5,9 @@ use std::fs;
 use crate::client::{CONTEXT, Client, expect_aborted, frame};
 use crate::contexts::expect_first_token_refused;
 use crate::support::initiator::{Flag, Initiator, Mechanism};
-use crate::support::peer::Peer;
 use crate::support::realm::{OTHER_REALM, REALM, Realm, SERVICE};
 use crate::support::server::Server;
-use crate::support::socks::greeting;
-use crate::world::{World, serve};
+use crate::world::{World, greeted, serve};
 
 #[test]
 #[ignore = "needs krb5kdc and python3-gssapi: tests/run"]
@@ -94,10 +92,7 @@ fn a_context_is_for_the_configured_service_where_there_is_one() {
     expect_first_token_refused(&world, &begin().first());
 
     let any = serve(&world.realm, &[], &[]);
-    let client = Peer::connect(any.address());
-    client.send(&greeting(&[1]));
-    client.expect(&[5, 1]);
-    Client::establish(client, begin());
+    Client::establish(greeted(&any), begin());
 }
 
 /// A service that others have the keys of, or an older key of ours.
@@ -123,12 +118,4 @@ fn expect_context_refused(server: &Server, initiator: &Initiator) {
     let client = greeted(server);
     client.send(&frame(CONTEXT, &initiator.begin().first()));
     expect_aborted(&client);
-}
-
-#[track_caller]
-fn greeted(server: &Server) -> Peer {
-    let client = Peer::connect(server.address());
-    client.send(&greeting(&[1]));
-    client.expect(&[5, 1]);
-    client
 }

@@ -6,7 +6,7 @@ use crate::support::origin::Origin;
 use crate::support::peer::Peer;
 use crate::support::realm::Realm;
 use crate::support::server::Server;
-use crate::support::socks::{connect_to, greeting};
+use crate::support::socks::greeting;
 
 /// A server that accepts contexts, and `alice`.
 pub(crate) struct World {
@@ -50,10 +50,7 @@ impl World {
     /// A client that has been answered `05 01`.
     #[track_caller]
     pub(crate) fn greeted(&self) -> Peer {
-        let peer = Peer::connect(self.server.address());
-        peer.send(&greeting(&[1]));
-        peer.expect(&[5, 1]);
-        peer
+        greeted(&self.server)
     }
 
     /// A client whose context stands.
@@ -72,7 +69,7 @@ impl World {
     #[track_caller]
     pub(crate) fn agreed(&self, level: Level) -> Client<'_> {
         let mut client = self.established();
-        assert_eq!(client.ask_level(level as u8), level as u8);
+        client.agree(level);
         client
     }
 
@@ -81,10 +78,18 @@ impl World {
     pub(crate) fn session(&self, level: Level) -> (Client<'_>, Peer) {
         let origin = Origin::start();
         let client = self.agreed(level);
-        client.send(&connect_to(origin.address()));
-        client.expect_granted();
+        client.connect(origin.address());
         (client, origin.accept())
     }
+}
+
+/// A client of any server that has been answered `05 01`.
+#[track_caller]
+pub(crate) fn greeted(server: &Server) -> Peer {
+    let peer = Peer::connect(server.address());
+    peer.send(&greeting(&[1]));
+    peer.expect(&[5, 1]);
+    peer
 }
 
 /// The server of a realm.
