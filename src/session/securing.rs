@@ -1,9 +1,10 @@
 use std::mem;
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::auth::{Acceptor, Failure, Stepped, Task};
 use crate::outcome::Outcome;
-use crate::proto::gssapi::{ABORT, Level, MessageType, Order, Seal, header};
+use crate::proto::gssapi::{ABORT, Level, MessageType, Order, Seal, TOKEN_MAX, header};
 use crate::proto::socks5::Method;
 use crate::relay::{Buffers, Endpoint, Framed, Received, Sent, Socket, Stage, Tokens};
 use crate::session::context::{Sealing, Visitor};
@@ -51,16 +52,6 @@ pub(super) enum Secured {
     Refused,
     /// There is nobody to answer.
     Over(Outcome),
-}
-
-/// What came of a whole token.
-enum Taken {
-    /// It is of no more use.
-    Done,
-    /// The same, and what it is good for will be told under this token.
-    Asked(Token),
-    /// It could not be taken now.
-    Later,
 }
 
 impl<S: Socket> Securing<S> {
@@ -118,10 +109,7 @@ impl<S: Socket> Securing<S> {
                 (Step::Failed, Vec::new())
             }
         };
-        self.step = match answer.len() <= u16::MAX.into() {
-            true => step,
-            false => Step::Failed,
-        };
+        self.step = if answer.len() <= TOKEN_MAX { step } else { Step::Failed };
         if !matches!(self.step, Step::Failed) {
             self.say(MessageType::Context, &answer);
         }
@@ -155,19 +143,8 @@ impl<S: Socket> Securing<S> {
             };
             match self.tokens.frame(expected, &mut self.client, &mut cx.buffers) {
                 Framed::Whole(place) => {
-                    let token = self.tokens.bytes_mut(place.clone()).to_vec();
-                    let taken = self.take(cx, visitor, deadline, token);
-                    if let Taken::Later = taken {
-                        // Perhaps nobody waits for a place any more.
-                        return match self.client.is_reset() {
-                            true => Secured::Over(Outcome::ClientGone),
-                            false => Secured::Later,
-                        };
-                    }
-                    self.tokens.consume(place.end);
-                    self.tokens.release_empty(&mut cx.buffers);
-                    if let Taken::Asked(token) = taken {
-                        return Secured::Asked(token);
+                    if let Some(secured) = self.handle_token(cx, visitor, deadline, place) {
+                        return secured;
                     }
                 }
                 Framed::Unexpected => self.fail(cx, visitor, Failure::Token),
@@ -179,27 +156,35 @@ impl<S: Socket> Securing<S> {
         }
     }
 
-    /// Takes a whole token.
-    fn take(
+    /// Takes the whole token that is at `place`. What is returned ends this turn.
+    fn handle_token(
         &mut self,
         cx: &mut Context<impl Net<Socket = S>>,
         visitor: Visitor,
         deadline: Option<Instant>,
-        token: Vec<u8>,
-    ) -> Taken {
-        match mem::replace(&mut self.step, Step::Failed) {
+        place: Range<usize>,
+    ) -> Option<Secured> {
+        let token = self.tokens.bytes_mut(place.clone()).to_vec();
+        let secured = match mem::replace(&mut self.step, Step::Failed) {
             Step::Token(acceptor) => self.ask(cx, visitor, deadline, acceptor, token),
             Step::Level(seal) => {
                 self.agree(cx, visitor, seal, token);
-                Taken::Done
+                None
             }
             step => {
                 self.step = step;
-                Taken::Done
+                None
             }
+        };
+        // Asked again, it must still be there.
+        if !matches!(secured, Some(Secured::Later)) {
+            self.tokens.consume(place.end);
+            self.tokens.release_empty(&mut cx.buffers);
         }
+        secured
     }
 
+    /// Asks what a token is good for.
     fn ask(
         &mut self,
         cx: &mut Context<impl Net<Socket = S>>,
@@ -207,23 +192,25 @@ impl<S: Socket> Securing<S> {
         deadline: Option<Instant>,
         acceptor: Option<Box<dyn Acceptor>>,
         token: Vec<u8>,
-    ) -> Taken {
+    ) -> Option<Secured> {
         let acceptor = acceptor.or_else(|| Some(cx.auth.mechanism()?.begin()));
         let Some(acceptor) = acceptor.filter(|_| self.steps_left > 0) else {
             self.fail(cx, visitor, Failure::Token);
-            return Taken::Done;
+            return None;
         };
         match cx.ask(visitor, Task::Token { acceptor, token }, deadline) {
             Ok(token) => {
                 self.steps_left -= 1;
                 self.step = Step::Asked;
-                Taken::Asked(token)
+                Some(Secured::Asked(token))
             }
+            // Nobody waits for a place any more.
+            Err(_) if self.client.is_reset() => Some(Secured::Over(Outcome::ClientGone)),
             Err(Task::Token { acceptor, .. }) => {
                 self.step = Step::Token(Some(acceptor));
-                Taken::Later
+                Some(Secured::Later)
             }
-            Err(Task::Password(_)) => Taken::Done,
+            Err(Task::Password(_)) => None,
         }
     }
 
