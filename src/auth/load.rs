@@ -12,7 +12,8 @@ use super::error::{Error, Place};
 use super::hashes::{ACCEPTED, Stored};
 use super::users::{Taken, check_name};
 use super::{
-    Auth, Groups, Gssapi, GssapiError, GssapiSettings, Mechanism, Pam, Passwords, Principals, Users,
+    Auth, Groups, Gssapi, GssapiError, GssapiSettings, Mechanism, Pam, PamError, Passwords,
+    Principals, Users,
 };
 use crate::config::{self, AuthMethod, AuthRule, Config, Password, Protection};
 
@@ -91,8 +92,14 @@ fn stored(password: &Password) -> Zeroizing<Vec<u8>> {
 }
 
 fn open_pam(service: &str, config: &config::Pam) -> Result<Pam, Error> {
-    Pam::open(service, &config.library, config.confdir.as_deref())
-        .map_err(|problem| Error::new(Place::Key("pam_service".to_owned()), problem))
+    Pam::open(service, &config.library, config.confdir.as_deref()).map_err(|problem| {
+        let key = match problem {
+            PamError::Library(_) => "pam_library",
+            PamError::Folder(_) => "pam_confdir",
+            PamError::Name { .. } | PamError::Service { .. } => "pam_service",
+        };
+        Error::new(Place::Key(key.to_owned()), problem)
+    })
 }
 
 /// The library is not even looked for where nobody comes by it.

@@ -46,7 +46,9 @@ impl fmt::Display for PamError {
             PamError::Name { service } => {
                 write!(f, "PAM: service {service:?} cannot be the name of a file")
             }
-            PamError::Folder(error) => write!(f, "PAM: its folder is none: {error}"),
+            PamError::Folder(error) => {
+                write!(f, "PAM: this cannot be the path of a folder: {error}")
+            }
             PamError::Service { service, refused } => {
                 write!(f, "PAM: service {service:?}: {refused}")
             }

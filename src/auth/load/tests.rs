@@ -261,8 +261,9 @@ fn what_the_configuration_has_wrong_is_said_where_it_stands() {
     assert!(error.starts_with(expected) && !error.contains("canary"), "{error}");
     let error = problem("r.toml", "[gssapi]\nlibrary = \"./nothing.so\"\nservice = \"rcmd\"");
     assert!(error.starts_with("r.toml:2:11: gssapi.library: "), "{error}");
-    let pam = "pam_library = \"./nothing.so\"\npam_service = \"socks\"";
-    assert!(problem("r.toml", pam).starts_with("r.toml:2:15: pam_service: "));
+    let pam = "pam_service = \"none-such\"\npam_library = \"./nothing.so\"";
+    let error = problem("r.toml", pam);
+    assert!(error.starts_with("r.toml:2:15: pam_library: PAM: library "), "{error}");
 }
 
 #[test]
