@@ -33,9 +33,6 @@ impl Place {
 }
 
 impl Error {
-    /// What the process exits with where this is its configuration (`EX_CONFIG`, sysexits.h).
-    pub const EXIT_STATUS: u8 = 78;
-
     pub(super) fn new(place: Place, problem: impl fmt::Display) -> Error {
         Error { place, problem: problem.to_string(), hint: None }
     }

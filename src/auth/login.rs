@@ -7,6 +7,7 @@ use std::time::Instant;
 use zeroize::Zeroizing;
 
 use super::keyed::{Key, Tag};
+use super::users::Entrant;
 use super::verified::{Begun, Verified};
 use super::{Failure, Groups, Mechanism, Pam, Users};
 use crate::proto::socks5::Credentials;
@@ -80,7 +81,7 @@ enum Judge {
 }
 
 impl Auth {
-    /// One that knows these.
+    /// Who may come by a password, by a security context, and who belongs together.
     pub fn new(
         passwords: Passwords,
         groups: Groups,
@@ -109,7 +110,8 @@ impl Auth {
         now: Instant,
     ) -> LogIn {
         let &Credentials { uname, passwd } = credentials;
-        let (judge, from) = match &self.passwords {
+        // What is right by a hash is so wherever it comes from, PAM may see that otherwise.
+        let (judge, right_from) = match &self.passwords {
             Passwords::Nobody => {
                 return LogIn::Known(Checked::new(Err(Failure::UnknownUser), is_locked));
             }
@@ -122,7 +124,7 @@ impl Auth {
             }
             Passwords::Pam(pam) => (Judge::Pam(Arc::clone(pam), from), Some(from)),
         };
-        let tag = self.checks.key.tag(uname, passwd, from, is_locked);
+        let tag = self.checks.key.tag(uname, passwd, right_from, is_locked);
         if self.checks.verified.is_fresh(&tag, now) {
             return LogIn::Known(Checked::new(Ok(()), is_locked));
         }
@@ -207,7 +209,7 @@ impl PasswordCheck {
 }
 
 impl Checks {
-    fn entrant<'a>(&self, users: &'a Users, name: &[u8]) -> super::users::Entrant<'a> {
+    fn entrant<'a>(&self, users: &'a Users, name: &[u8]) -> Entrant<'a> {
         users.entrant(name, |count| self.key.choose(name, count))
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Failure;
 use super::hashes::{Hash, Stored};
 
-/// The longest name or password, in bytes: more cannot be said on the wire.
+/// The longest name or password, in bytes: RFC 1929 has one octet for its length.
 pub const FIELD_MAX: usize = 255;
 
 /// Who may come, and what each one's password must match.
