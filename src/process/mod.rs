@@ -21,7 +21,7 @@ use self::roster::Roster;
 use self::surroundings::Surroundings;
 use crate::access::AccessLog;
 use crate::auth;
-use crate::config;
+use crate::config::{self, Config, Listen};
 use crate::logging::LogWriter;
 use crate::offload::Pool;
 use crate::policy::{
@@ -126,36 +126,7 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let limit = Arc::new(SessionLimit::new(plan.sessions_max, plan.descriptors_max));
     let (pools, tasks) = (system_pools()?, task_pools(plan.cpus.len())?);
     let auth = Arc::new(plan.auth);
-    let timeout = plan.config.timeout.clone();
-    let targets = groups.iter().map(|(_, listen)| Targets::new(listen.targets.clone())).collect();
-    let methods =
-        groups.iter().map(|(_, listen)| Methods::new(plan.config.auth_rules(listen))).collect();
-    let commands =
-        groups.iter().map(|(_, listen)| Commands::new(listen.commands.clone())).collect();
-    let config::Limits { sessions_per_client, handshakes_per_client, ports_per_client, .. } =
-        plan.config.limit;
-    let clients =
-        ClientLimits::new(sessions_per_client, handshakes_per_client, ports_per_client).into();
-    let (udp, bind) = (plan.config.udp.clone(), plan.config.bind.clone());
-    let (udp_ports, bind_ports) = (ports(udp.ports), ports(bind.ports));
-    let terms = Arc::new(Terms {
-        methods,
-        penalties: Penalties::new(plan.config.penalty.clone()).into(),
-        admitted: Admitted::new(plan.config.auth_once).into(),
-        sealing: Sealing {
-            confidential: plan.config.gssapi.require == config::Protection::Confidentiality,
-            may_be_clear: plan.config.gssapi.clear,
-        },
-        timeout,
-        commands,
-        targets,
-        udp,
-        udp_ports,
-        bind,
-        bind_ports,
-        limit,
-        clients,
-    });
+    let terms = Arc::new(terms(plan.config, groups.iter().map(|(_, listen)| *listen), limit));
     let around = Surroundings::new(plan.config.resolver.clone(), listeners)?;
     let host = around.host();
     let (access_log, sinks) = AccessLog::start(&plan.config.access_log, plan.cpus.len())
@@ -186,6 +157,35 @@ pub fn serve(plan: Plan<'_>, log: &LogWriter) -> Result<(), Error> {
     let roster = Roster::new(plan.config, auth, Instant::now());
     let look_at = Instant::now() + Surroundings::INTERVAL;
     gateway.run(Upkeep { access_log: &access_log, around, look_at, roster })
+}
+
+/// What sessions must know of a configuration with these listeners.
+fn terms<'a>(
+    config: &Config,
+    listeners: impl Iterator<Item = &'a Listen> + Clone,
+    limit: Arc<SessionLimit>,
+) -> Terms {
+    let config::Limits { sessions_per_client, handshakes_per_client, ports_per_client, .. } =
+        config.limit;
+    Terms {
+        methods: listeners.clone().map(|it| Methods::new(config.auth_rules(it))).collect(),
+        penalties: Penalties::new(config.penalty.clone()).into(),
+        admitted: Admitted::new(config.auth_once).into(),
+        sealing: Sealing {
+            confidential: config.gssapi.require == config::Protection::Confidentiality,
+            may_be_clear: config.gssapi.clear,
+        },
+        timeout: config.timeout.clone(),
+        commands: listeners.clone().map(|it| Commands::new(it.commands.clone())).collect(),
+        targets: listeners.map(|it| Targets::new(it.targets.clone())).collect(),
+        udp: config.udp.clone(),
+        udp_ports: ports(config.udp.ports),
+        bind: config.bind.clone(),
+        bind_ports: ports(config.bind.ports),
+        limit,
+        clients: ClientLimits::new(sessions_per_client, handshakes_per_client, ports_per_client)
+            .into(),
+    }
 }
 
 /// Threads for the system's resolver, should it be asked.
