@@ -140,7 +140,7 @@ pub struct Terms {
     pub clients: Arc<ClientLimits>,
 }
 
-/// How messages under a security context are to be protected.
+/// How messages under a security context are to be protected (RFC 1961 section 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sealing {
     /// So that nobody else can read them, whatever the client asks for.

@@ -19,7 +19,9 @@ pub(super) struct Handshake<S> {
     negotiation: Negotiation,
     inbox: Option<Ring>,
     login: Login,
+    /// Whom the client says it is, or is known as, until that is taken.
     uname: Option<Box<[u8]>>,
+    /// Whether it has sent anything.
     heard: bool,
 }
 
@@ -95,7 +97,7 @@ impl<S: Socket> Handshake<S> {
         &mut self.client
     }
 
-    /// Whether the login is good.
+    /// What came of the login that was asked about.
     pub(super) fn handle_checked(&mut self, checked: Checked) {
         if let Login::Asked(asking) = self.login {
             self.login = Login::Answered(asking, checked);
@@ -163,7 +165,7 @@ impl<S: Socket> Handshake<S> {
                 Step::Say { consumed, answer } => {
                     inbox.consume(consumed);
                     outbox.push(&answer);
-                    self.greet_admitted(cx, visitor);
+                    self.recognize(cx, visitor);
                 }
                 Step::Verify { consumed, credentials } => {
                     let asked = cx.log_in(visitor, &credentials, deadline);
@@ -182,7 +184,7 @@ impl<S: Socket> Handshake<S> {
                 Step::Request { consumed, request } => {
                     inbox.consume(consumed);
                     if request.dialect == Dialect::Socks4 {
-                        self.greet_admitted(cx, visitor);
+                        self.recognize(cx, visitor);
                     }
                     self.release_empty_inbox(&mut cx.buffers);
                     return Some(Heard::Request(request));
@@ -249,7 +251,7 @@ impl<S: Socket> Handshake<S> {
     }
 
     /// Who comes without a login may be known by an earlier one.
-    fn greet_admitted(&mut self, cx: &Context<impl Net<Socket = S>>, visitor: Visitor) {
+    fn recognize(&mut self, cx: &Context<impl Net<Socket = S>>, visitor: Visitor) {
         if self.negotiation.phase() != Phase::Authenticating {
             self.uname = cx.admitted(visitor);
         }
