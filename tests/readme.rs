@@ -3,6 +3,8 @@
 use std::process::{Command, Output};
 use std::{env, fs};
 
+use ringsocks::config::Config;
+
 fn readme() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
 }
@@ -31,6 +33,41 @@ fn its_configuration_is_one_that_runs() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(report.contains("alice") && report.contains("10.0.0.0/8"), "{report}");
+}
+
+/// What other configurations need may not be there.
+#[test]
+fn all_its_configurations_are_some() {
+    let readme = readme();
+    let configurations: Vec<_> = readme.split("```toml\n").skip(1).collect();
+    assert!(configurations.len() >= 2, "they were not found");
+    for configuration in configurations {
+        let (configuration, _) = configuration.split_once("```").expect("it ends");
+        if let Err(error) = Config::parse("README.md", configuration) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_in_its_table() {
+    let (readme, report) = (readme(), String::from_utf8(check(&[]).stdout).unwrap());
+    let (mut table, mut keys) = (String::new(), 0);
+    for line in report.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_matches(['[', ']']).to_owned() + ".";
+        }
+        // One that has no value has its name and what that means in a comment.
+        let said = line.strip_prefix("# ").and_then(|rest| rest.split_once(": "));
+        let Some((name, _)) = said.or_else(|| line.split_once(" = ")) else { continue };
+        if name.contains(' ') {
+            continue;
+        }
+        let row = format!("\n| `{table}{name}` | ");
+        assert!(readme.contains(&row), "no {row:?}");
+        keys += 1;
+    }
+    assert!(keys >= 40, "{keys} keys:\n{report}");
 }
 
 #[test]
