@@ -110,18 +110,15 @@ fn open_gssapi(config: &Config) -> Result<Option<Arc<dyn Mechanism>>, Error> {
     }
     let config::Gssapi { library, keytab, service, realms, principals, require, .. } =
         &config.gssapi;
-    let rules: Vec<String> = principals.iter().map(ToString::to_string).collect();
     let error = |key: &str, problem: &dyn fmt::Display| {
         Error::new(Place::Key(format!("gssapi.{key}")), problem)
     };
-    let principals = Principals::parse(rules.iter().map(String::as_str))
-        .map_err(|problem| error("principals", &problem))?;
     let opened = Gssapi::open(GssapiSettings {
         library: library.clone(),
         keytab: keytab.clone().map(Into::into),
         service: service.clone(),
         realms: realms.clone().unwrap_or_default(),
-        principals,
+        principals: Principals::new(principals.clone()),
         is_confidential: *require == Protection::Confidentiality,
     });
     opened.map(Some).map_err(|problem| match problem {

@@ -23,7 +23,7 @@ pub use gssapi::{Gssapi, GssapiError, GssapiSettings};
 pub use hashes::hash_password;
 pub use login::{Auth, CheckKind, Checked, LogIn, PasswordCheck, Passwords};
 pub use pam::{Pam, PamError};
-pub use principals::{Principal, Principals, RuleError};
+pub use principals::{Principal, Principals};
 pub use task::{Done, Task, TaskKind};
 pub use users::{FIELD_MAX, NameError, Users, check_name};
 

@@ -1,17 +1,12 @@
-use std::error::Error;
-use std::fmt;
 use std::mem;
 
 use super::FIELD_MAX;
+use crate::config::{Pattern, PrincipalRule};
 
-/// Who a principal is here: rules of the form `PRINCIPAL=USER`, the first that matches counts.
-///
-/// In PRINCIPAL each component and the realm may hold one `*`, which stands for one byte or more but
-/// neither `/` nor `@`; a `*` in USER for what the first of them stands for. A `\` takes what is
-/// special from the character behind it.
+/// Who a principal is here: the first rule that fits counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principals {
-    rules: Vec<Rule>,
+    rules: Vec<PrincipalRule>,
 }
 
 /// A Kerberos principal: its components, as `alice` or `host` and `a.example`, and its realm.
@@ -21,32 +16,15 @@ pub struct Principal {
     realm: Vec<u8>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    components: Vec<Pattern>,
-    realm: Pattern,
-    user: Pattern,
-}
-
-/// What stands before a `*`, and behind it if there is one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Pattern {
-    prefix: Vec<u8>,
-    suffix: Option<Vec<u8>>,
-}
-
 impl Principals {
-    /// Reads the rules; fails on the first that is none.
-    pub fn parse<'a>(rules: impl IntoIterator<Item = &'a str>) -> Result<Principals, RuleError> {
-        let rules = rules.into_iter().map(|text| {
-            Rule::parse(text).map_err(|problem| RuleError { rule: text.into(), problem })
-        });
-        Ok(Principals { rules: rules.collect::<Result<_, _>>()? })
+    /// Who principals are by these rules.
+    pub fn new(rules: Vec<PrincipalRule>) -> Principals {
+        Principals { rules }
     }
 
     /// Who the principal is, unless it is nobody, or of a name that is longer than any user's.
     pub fn user(&self, principal: &Principal) -> Option<Box<[u8]>> {
-        let user = self.rules.iter().find_map(|rule| rule.apply(principal))?;
+        let user = self.rules.iter().find_map(|rule| apply(rule, principal))?;
         (user.len() <= FIELD_MAX).then(|| user.into())
     }
 }
@@ -86,113 +64,33 @@ fn unescape(octet: u8) -> u8 {
     }
 }
 
-impl Rule {
-    fn parse(text: &str) -> Result<Rule, Problem> {
-        let (mut components, mut last, mut in_realm) = (Vec::new(), Pattern::default(), false);
-        let mut rest = text.bytes();
-        loop {
-            match rest.next().ok_or(Problem::NoUser)? {
-                b'=' => break,
-                b'@' if in_realm => return Err(Problem::TwoRealms),
-                octet @ (b'@' | b'/') if !in_realm => {
-                    components.push(mem::take(&mut last));
-                    in_realm = octet == b'@';
-                }
-                octet => last.read(octet, &mut rest)?,
-            }
-        }
-        if !in_realm {
-            return Err(Problem::NoRealm);
-        }
-        let realm = last;
-        let mut user = Pattern::default();
-        while let Some(octet) = rest.next() {
-            user.read(octet, &mut rest)?;
-        }
-        let has_star = components.iter().chain([&realm]).any(|part| part.suffix.is_some());
-        match &user {
-            user if *user == Pattern::default() => Err(Problem::NoUser),
-            user if user.suffix.is_some() && !has_star => Err(Problem::NothingToStandFor),
-            _ => Ok(Rule { components, realm, user }),
-        }
+/// Who the principal is by this rule, if that is for it.
+fn apply(rule: &PrincipalRule, principal: &Principal) -> Option<Vec<u8>> {
+    if rule.components.len() != principal.components.len() {
+        return None;
     }
-
-    fn apply(&self, principal: &Principal) -> Option<Vec<u8>> {
-        if self.components.len() != principal.components.len() {
-            return None;
-        }
-        let patterns = self.components.iter().chain([&self.realm]);
-        let parts = principal.components.iter().chain([&principal.realm]);
-        let mut first: Option<&[u8]> = None;
-        for (pattern, part) in patterns.zip(parts) {
-            let run = pattern.run_of(part)?;
-            first = first.or(pattern.suffix.is_some().then_some(run));
-        }
-        let Pattern { prefix, suffix } = &self.user;
-        Some(match suffix {
-            Some(suffix) => [prefix, first?, suffix].concat(),
-            None => prefix.clone(),
-        })
+    let patterns = rule.components.iter().chain([&rule.realm]);
+    let parts = principal.components.iter().chain([&principal.realm]);
+    let mut first: Option<&[u8]> = None;
+    for (pattern, part) in patterns.zip(parts) {
+        let run = run_of(pattern, part)?;
+        first = first.or(pattern.suffix.is_some().then_some(run));
     }
+    let Pattern { prefix, suffix } = &rule.user;
+    Some(match suffix {
+        Some(suffix) => [prefix, first?, suffix].concat(),
+        None => prefix.clone(),
+    })
 }
 
-impl Pattern {
-    /// Adds a character, which takes another from the rest if it is a `\`.
-    fn read(&mut self, octet: u8, rest: &mut impl Iterator<Item = u8>) -> Result<(), Problem> {
-        let octet = match octet {
-            b'*' if self.suffix.is_some() => return Err(Problem::TwoStars),
-            b'*' => {
-                self.suffix = Some(Vec::new());
-                return Ok(());
-            }
-            b'\\' => rest.next().ok_or(Problem::NothingEscaped)?,
-            octet => octet,
-        };
-        self.suffix.as_mut().unwrap_or(&mut self.prefix).push(octet);
-        Ok(())
-    }
-
-    /// What the `*` stands for if this is `part`, which is nothing where there is none.
-    fn run_of<'a>(&self, part: &'a [u8]) -> Option<&'a [u8]> {
-        let Some(suffix) = &self.suffix else { return (part == self.prefix).then_some(&[]) };
-        let run = part.strip_prefix(&self.prefix[..])?.strip_suffix(&suffix[..])?;
-        let is_run = !run.is_empty() && !run.iter().any(|octet| b"/@".contains(octet));
-        is_run.then_some(run)
-    }
+/// What the `*` stands for if the pattern is for `part`, which is nothing where there is none.
+fn run_of<'a>(pattern: &Pattern, part: &'a [u8]) -> Option<&'a [u8]> {
+    let Pattern { prefix, suffix } = pattern;
+    let Some(suffix) = suffix else { return (part == prefix).then_some(&[]) };
+    let run = part.strip_prefix(&prefix[..])?.strip_suffix(&suffix[..])?;
+    let is_run = !run.is_empty() && !run.iter().any(|octet| b"/@".contains(octet));
+    is_run.then_some(run)
 }
-
-/// A rule that is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleError {
-    rule: Box<str>,
-    problem: Problem,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Problem {
-    NoRealm,
-    TwoRealms,
-    NoUser,
-    TwoStars,
-    NothingToStandFor,
-    NothingEscaped,
-}
-
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self.problem {
-            Problem::NoRealm => "the principal has no \"@\" and realm",
-            Problem::TwoRealms => "the principal has two \"@\"; one that is part of it is \"\\@\"",
-            Problem::NoUser => "there is no \"=\" and user behind the principal",
-            Problem::TwoStars => "a part of a principal, and a user, may hold one \"*\"",
-            Problem::NothingToStandFor => "the user has a \"*\" and the principal has none",
-            Problem::NothingEscaped => "there is nothing behind the last \"\\\"",
-        };
-        write!(f, "\"{}\": {why}", self.rule.escape_debug())
-    }
-}
-
-impl Error for RuleError {}
 
 #[cfg(test)]
 mod tests {
@@ -201,14 +99,18 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn user(rules: &[&str], principal: &str) -> Option<String> {
-        let rules = Principals::parse(rules.iter().copied()).unwrap();
-        let user = rules.user(&Principal::parse(principal.as_bytes())?)?;
-        Some(String::from_utf8(user.into()).unwrap())
+    /// As the configuration has them.
+    fn rules(rules: &[&str]) -> Option<Principals> {
+        let rules: Vec<_> = rules.iter().map(|rule| format!("'{rule}'")).collect();
+        let text = format!("gssapi.principals = [{}]", rules.join(", "));
+        let config = Config::parse("ringsocks.toml", &text).ok()?;
+        Some(Principals::new(config.gssapi.principals))
     }
 
-    fn problem(rule: &str) -> Problem {
-        Principals::parse([rule]).unwrap_err().problem
+    fn user(rules: &[&str], principal: &str) -> Option<String> {
+        let rules = self::rules(rules).expect("these are rules");
+        let user = rules.user(&Principal::parse(principal.as_bytes())?)?;
+        Some(String::from_utf8(user.into()).unwrap())
     }
 
     #[test]
@@ -233,7 +135,8 @@ mod tests {
             assert_eq!(user(&rules, principal).as_deref(), Some(expected), "{principal}");
         }
         assert_eq!(user(&rules, "a/b/c@PROXY.TEST"), None);
-        assert_eq!(user(&[], "alice@PROXY.TEST"), None);
+        let alice = Principal::parse(b"alice@PROXY.TEST").unwrap();
+        assert_eq!(Principals::new(Vec::new()).user(&alice), None);
     }
 
     #[test]
@@ -283,50 +186,24 @@ mod tests {
         assert_eq!(user(&["*@*=user"], &format!("{}@A", "/".repeat(70_000))), None);
     }
 
-    #[test]
-    fn what_is_no_rule_is_an_error_that_names_it() {
-        assert_eq!(problem("alice=al"), Problem::NoRealm);
-        assert_eq!(problem("=al"), Problem::NoRealm);
-        assert_eq!(problem("a@b@c=al"), Problem::TwoRealms);
-        assert_eq!(problem("alice@A"), Problem::NoUser);
-        assert_eq!(problem("alice@A="), Problem::NoUser);
-        assert_eq!(problem(""), Problem::NoUser);
-        assert_eq!(problem("a*b*@A=al"), Problem::TwoStars);
-        assert_eq!(problem("*@*=**"), Problem::TwoStars);
-        assert_eq!(problem("alice@A=*"), Problem::NothingToStandFor);
-        assert_eq!(problem("alice@A=a\\"), Problem::NothingEscaped);
-        assert_eq!(
-            Principals::parse(["*@*=*", "alice=al"]).unwrap_err().to_string(),
-            "\"alice=al\": the principal has no \"@\" and realm"
-        );
-    }
-
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text: Vec<u8>, rule: String) {
-            let principal = Principal::parse(&text);
-            if let (Some(principal), Ok(rules)) = (principal, Principals::parse([&rule[..]])) {
-                rules.user(&principal);
-            }
-        }
-
-        /// The configuration has been told what is wrong with a rule before it comes here.
-        #[test]
-        fn a_rule_of_the_configuration_is_one(rule in r"[ab/@=\\*]{0,14}|[a*]/?[b*]@[a*]=[ab*]{1,3}") {
-            let text = format!("gssapi.principals = ['{rule}']");
-            match Config::parse("ringsocks.toml", &text) {
-                Ok(_) => prop_assert!(Principals::parse([&rule[..]]).is_ok(), "{rule}"),
-                Err(error) => prop_assert!(
-                    Principals::parse([&rule[..]]).is_err() || error.to_string().contains("missing"),
-                    "{rule}: {error}"
-                ),
+        fn any_principal_is_somebody_or_nobody(
+            octets: Vec<u8>,
+            text in r"[ab/@\\*]{0,12}",
+            rule in r"[ab/@=\\*]{0,14}|[a*]/?[b*]@[a*]=[ab*]{1,3}",
+        ) {
+            let Some(rules) = rules(&[&rule]) else { return Ok(()) };
+            for text in [&octets, text.as_bytes()] {
+                let user = Principal::parse(text).and_then(|principal| rules.user(&principal));
+                prop_assert!(user.is_none_or(|user| !user.is_empty()));
             }
         }
 
         /// However a principal is written, the default rule lets nobody be who holds a divider.
         #[test]
         fn a_run_never_holds_a_divider(text in r"[ab/@\\*]{0,12}") {
-            let rules = Principals::parse(["*@*=*"]).unwrap();
+            let rules = Principals::new(Config::default().gssapi.principals);
             if let Some(user) = Principal::parse(text.as_bytes()).and_then(|it| rules.user(&it)) {
                 prop_assert!(!user.is_empty());
                 prop_assert!(!user.iter().any(|octet| b"/@".contains(octet)), "{text}");

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::auth::{AuthMethod, AuthRule};
 use super::error::Problem;
-use super::gssapi::PrincipalRule;
 use super::listen;
+use super::principals::PrincipalRule;
 use super::secret::{Password, Secret};
 use super::value::{PATH, Value};
 

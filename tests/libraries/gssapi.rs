@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsocks::auth::{Acceptor, Failure, Gssapi, GssapiSettings, Mechanism, Principals, Stepped};
+use ringsocks::config::Config;
 use ringsocks::proto::gssapi::{Broken, Order, Seal, TOKEN_MAX};
 use ringsocks::sys::gssapi::{Accepting, Context, Credentials, Library, Step};
 
@@ -18,7 +19,7 @@ fn settings(library: &Path) -> GssapiSettings {
         keytab: None,
         service: None,
         realms: Vec::new(),
-        principals: Principals::parse(["*@*=*"]).unwrap(),
+        principals: Principals::new(Config::default().gssapi.principals),
         is_confidential: false,
     }
 }
@@ -192,9 +193,11 @@ fn what_is_odd_makes_no_context() {
 #[test]
 fn realms_and_encryption_are_as_configured() {
     let stub = Stub::build("gssapi");
+    let rules = "gssapi.principals = ['root@*=nobody', '*@THIRD.TEST=*.third', '*@*=*']";
+    let config = Config::parse("test", rules).unwrap();
     let mechanism = Gssapi::open(GssapiSettings {
         realms: vec!["OTHER.TEST".into(), "THIRD.TEST".into()],
-        principals: Principals::parse(["root@*=nobody", "*@THIRD.TEST=*.third", "*@*=*"]).unwrap(),
+        principals: Principals::new(config.gssapi.principals),
         is_confidential: true,
         ..settings(stub.library())
     })

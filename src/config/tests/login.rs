@@ -28,16 +28,14 @@ fn every_key_of_authentication_arrives() {
         exempt: ["10.0.0.0/8", "2001:db8::7/128"].map(|it| it.parse().unwrap()).to_vec(),
     };
     assert_eq!(config.penalty, penalty);
-    let rule = |principal: &str, user: &str| PrincipalRule {
-        principal: principal.to_owned(),
-        user: user.to_owned(),
-    };
     let gssapi = Gssapi {
         library: "./stub.so".into(),
         keytab: Some("FILE:/etc/ringsocks.keytab".to_owned()),
         service: Some("rcmd".to_owned()),
         realms: Some(vec!["PROXY.TEST".to_owned(), "OTHER.TEST".to_owned()]),
-        principals: vec![rule("*/admin@PROXY.TEST", "admin"), rule("*@*", "*")],
+        principals: ["*/admin@PROXY.TEST=admin", "*@*=*"]
+            .map(|rule| PrincipalRule::parse(rule).unwrap())
+            .to_vec(),
         require: Protection::Confidentiality,
         clear: false,
     };
