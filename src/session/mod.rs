@@ -122,14 +122,6 @@ enum Purpose {
     },
 }
 
-/// What a state comes to.
-enum Next<N: Net> {
-    /// It goes on, and needs this.
-    Stay(State<N>, Turn),
-    /// It has become another, which may have something to do already.
-    Become(State<N>),
-}
-
 impl<N: Net> Session<N> {
     /// A session with a client that has just been accepted; `client` is what its events come under,
     /// `record` says where it comes from, and `listener` where its targets are listed.
@@ -352,163 +344,158 @@ impl<N: Net> Session<N> {
     /// Does what can be done now.
     fn advance(&mut self, cx: &mut Context<N>) -> Turn {
         loop {
-            if let Some(turn) = self.relay(cx).or_else(|| self.relay_datagrams(cx)) {
-                return turn;
-            }
-            let next = match mem::replace(&mut self.state, State::Between) {
-                State::Negotiating(handshake) => self.negotiate(cx, handshake),
-                State::Securing(securing) => self.secure(cx, securing),
-                State::Resolving(pending, purpose) => self.await_answer(cx, pending, purpose),
-                State::Connecting(connecting) => self.await_target(cx, connecting),
-                State::Accepting(accepting) => self.await_peer(cx, accepting),
-                State::Severing(severing) => self.pass_on_reset(cx, severing),
-                State::Closing(closing) => self.await_end(cx, closing),
-                relay @ (State::Relaying(_) | State::Associated(_)) => Next::Become(relay),
-                State::Between => return Turn::Wait,
+            let turn = match self.state {
+                State::Relaying(_) => self.relay(cx),
+                _ => self.step(cx),
             };
-            match next {
-                Next::Become(state) => self.state = state,
-                Next::Stay(state, turn) => {
-                    self.state = state;
-                    return turn;
-                }
+            if let Some(turn) = turn {
+                return turn;
             }
         }
     }
 
-    fn negotiate(&mut self, cx: &mut Context<N>, mut handshake: Handshake<N::Socket>) -> Next<N> {
+    /// A turn of any other state, where it stands; none if it has become another, which may have
+    /// something to do already. Most turns are a relay's: they need not carry what these need.
+    #[inline(never)]
+    fn step(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        match self.state {
+            State::Negotiating(_) => self.negotiate(cx),
+            State::Securing(_) => self.secure(cx),
+            State::Resolving(..) => self.await_answer(cx),
+            State::Connecting(_) => self.await_target(cx),
+            State::Accepting(_) => self.await_peer(cx),
+            State::Associated(_) => self.relay_datagrams(cx),
+            State::Relaying(_) => self.relay(cx),
+            State::Severing(_) => self.pass_on_reset(cx),
+            State::Closing(_) => self.await_end(cx),
+            State::Between => Some(Turn::Wait),
+        }
+    }
+
+    fn negotiate(&mut self, cx: &mut Context<N>) -> Option<Turn> {
         let visitor = self.visitor();
+        let State::Negotiating(handshake) = &mut self.state else { return None };
         let heard = handshake.advance(cx, visitor, self.deadline, &mut self.outbox);
-        self.note_progress(&mut handshake, &heard, cx.now);
+        note_progress(&mut self.journal, handshake, &heard, cx.now);
+        let is_starved = handshake.client().is_starved();
         match heard {
-            Heard::Nothing => {
-                let turn = self.wait(cx.now, handshake.client());
-                Next::Stay(State::Negotiating(handshake), turn)
-            }
+            Heard::Nothing => return Some(self.wait(cx.now, is_starved)),
             Heard::Asked(token) => {
                 self.other = Some(token);
-                let turn = self.wait(cx.now, handshake.client());
-                Next::Stay(State::Negotiating(handshake), turn)
+                return Some(self.wait(cx.now, is_starved));
             }
-            Heard::Later => Next::Stay(State::Negotiating(handshake), self.ask_again(cx.now)),
-            Heard::Establish => Next::Become(State::Securing(handshake.into_securing().into())),
-            Heard::Over(outcome) => Next::Stay(State::Negotiating(handshake), Turn::End(outcome)),
+            Heard::Later => return Some(self.ask_again(cx.now)),
+            Heard::Over(outcome) => return Some(Turn::End(outcome)),
+            Heard::Establish => {
+                let securing = self.take_handshake()?.into_securing();
+                self.state = State::Securing(securing.into());
+            }
             Heard::Refused(outcome) => {
                 if let Outcome::Refused(refusal) = outcome {
                     self.journal.refused(refusal, cx.now);
                 }
-                let client = handshake.into_client(&mut cx.buffers);
-                Next::Become(self.see_off(cx, client, Side::Client, outcome))
+                let client = self.take_handshake()?.into_client(&mut cx.buffers);
+                self.state = self.see_off(cx, client, Side::Client, outcome);
             }
             Heard::Request(request) => {
-                let pending = handshake.into_pending(&request);
-                Next::Become(self.meet(cx, pending, request))
+                let pending = self.take_handshake()?.into_pending(&request);
+                self.state = self.meet(cx, pending, request);
             }
         }
+        None
     }
 
-    fn secure(&mut self, cx: &mut Context<N>, mut securing: Box<Securing<N::Socket>>) -> Next<N> {
+    fn secure(&mut self, cx: &mut Context<N>) -> Option<Turn> {
         let visitor = self.visitor();
+        let State::Securing(securing) = &mut self.state else { return None };
         let secured = securing.advance(cx, visitor, self.deadline, &mut self.outbox);
         if !matches!(secured, Secured::Nothing | Secured::Asked(_) | Secured::Later)
             && let Some(user) = securing.take_user()
         {
             self.journal.named(user);
         }
-        let turn = match secured {
-            Secured::Nothing if securing.is_speaking() => self.wait_and_look_again(cx.now),
-            Secured::Nothing => self.wait(cx.now, securing.client()),
+        let (is_speaking, is_starved) = (securing.is_speaking(), securing.client().is_starved());
+        match secured {
+            Secured::Nothing if is_speaking => return Some(self.wait_and_look_again(cx.now)),
+            Secured::Nothing => return Some(self.wait(cx.now, is_starved)),
             Secured::Asked(token) => {
                 self.other = Some(token);
-                self.wait(cx.now, securing.client())
+                return Some(self.wait(cx.now, is_starved));
             }
-            Secured::Later => self.ask_again(cx.now),
-            Secured::Over(outcome) => Turn::End(outcome),
+            Secured::Later => return Some(self.ask_again(cx.now)),
+            Secured::Over(outcome) => return Some(Turn::End(outcome)),
             Secured::Agreed => {
-                return Next::Become(State::Negotiating(securing.into_handshake()));
+                self.state = State::Negotiating(self.take_securing()?.into_handshake());
             }
             Secured::Refused => {
-                let client = securing.into_client(&mut cx.buffers);
-                return Next::Become(self.see_off(cx, client, Side::Client, Outcome::BadLogin));
+                let client = self.take_securing()?.into_client(&mut cx.buffers);
+                self.state = self.see_off(cx, client, Side::Client, Outcome::BadLogin);
             }
-        };
-        Next::Stay(State::Securing(securing), turn)
+        }
+        None
     }
 
-    fn note_progress(&mut self, handshake: &mut Handshake<N::Socket>, heard: &Heard, now: Instant) {
-        let phase = handshake.phase();
-        if phase != Phase::Greeting || matches!(heard, Heard::Request(_) | Heard::Establish) {
-            self.journal.greeted();
+    fn await_answer(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        let State::Resolving(pending, _) = &mut self.state else { return None };
+        if pending.is_gone(&mut self.outbox, &mut cx.buffers) {
+            return Some(Turn::End(gone(&pending.client)));
         }
-        if let Some(uname) = handshake.take_uname() {
-            self.journal.named(uname);
-        }
-        let is_over = matches!(heard, Heard::Request(_) | Heard::Refused(_) | Heard::Over(_));
-        if phase == Phase::Requesting || is_over {
-            self.journal.end_step(now);
-        }
+        let is_starved = pending.client.is_starved();
+        Some(self.wait(cx.now, is_starved))
     }
 
-    fn await_answer(
-        &mut self,
-        cx: &mut Context<N>,
-        mut pending: Pending<N::Socket>,
-        purpose: Purpose,
-    ) -> Next<N> {
-        let turn = match pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-            true => Turn::End(gone(&pending.client)),
-            false => self.wait(cx.now, &pending.client),
-        };
-        Next::Stay(State::Resolving(pending, purpose), turn)
-    }
-
-    fn await_target(
-        &mut self,
-        cx: &mut Context<N>,
-        mut connecting: Connecting<N::Socket>,
-    ) -> Next<N> {
-        if connecting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-            let outcome = gone(&connecting.pending.client);
-            return Next::Stay(State::Connecting(connecting), Turn::End(outcome));
+    fn await_target(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        let visitor = self.visitor();
+        let State::Connecting(connecting) = &mut self.state else { return None };
+        let pending = &mut connecting.pending;
+        if pending.is_gone(&mut self.outbox, &mut cx.buffers) {
+            return Some(Turn::End(gone(&pending.client)));
         }
-        match connecting.advance(cx, self.visitor()) {
+        let is_starved = pending.client.is_starved();
+        match connecting.advance(cx, visitor) {
             Attempted::Waiting(next_at) => {
-                let turn = self.wait(cx.now, &connecting.pending.client);
+                let turn = self.wait(cx.now, is_starved);
                 self.look_again_at = earlier(self.look_again_at, next_at);
-                Next::Stay(State::Connecting(connecting), turn)
+                return Some(turn);
             }
             Attempted::Connected { target, address, token, bnd } => {
                 self.forget_question(cx);
                 self.other = Some(token);
                 self.journal.granted(address, bnd, cx.now);
-                Next::Become(self.grant(cx, connecting.pending, target, bnd))
+                let pending = self.take_pending()?;
+                self.state = self.grant(cx, pending, target, bnd);
             }
             Attempted::Failed(refusal) => {
-                Next::Become(self.refuse(cx, connecting.pending, refusal))
+                let pending = self.take_pending()?;
+                self.state = self.refuse(cx, pending, refusal);
             }
         }
+        None
     }
 
-    fn await_peer(&mut self, cx: &mut Context<N>, mut accepting: Box<Accepting<N>>) -> Next<N> {
-        if accepting.pending.is_gone(&mut self.outbox, &mut cx.buffers) {
-            let outcome = gone(&accepting.pending.client);
-            return Next::Stay(State::Accepting(accepting), Turn::End(outcome));
+    fn await_peer(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        let visitor = self.visitor();
+        let State::Accepting(accepting) = &mut self.state else { return None };
+        let pending = &mut accepting.pending;
+        if pending.is_gone(&mut self.outbox, &mut cx.buffers) {
+            return Some(Turn::End(gone(&pending.client)));
         }
-        let turn = match accepting.advance(cx, self.visitor()) {
-            Accepted::Nobody => self.wait(cx.now, &accepting.pending.client),
-            Accepted::Starved => self.wait_and_look_again(cx.now),
-            Accepted::Yielded => Turn::Yield,
+        let is_starved = pending.client.is_starved();
+        match accepting.advance(cx, visitor) {
+            Accepted::Nobody => return Some(self.wait(cx.now, is_starved)),
+            Accepted::Starved => return Some(self.wait_and_look_again(cx.now)),
+            Accepted::Yielded => return Some(Turn::Yield),
             Accepted::Peer { peer, address, token, local } => {
                 self.forget_question(cx);
                 self.other = Some(token);
                 self.journal.granted(address, local, cx.now);
-                return Next::Become(self.grant(cx, accepting.pending, peer, address));
+                let pending = self.take_pending()?;
+                self.state = self.grant(cx, pending, peer, address);
             }
-        };
-        Next::Stay(State::Accepting(accepting), turn)
+        }
+        None
     }
 
-    /// A turn of an association, if that is what it is: nothing is moved for it either.
     fn relay_datagrams(&mut self, cx: &mut Context<N>) -> Option<Turn> {
         let visitor = self.visitor();
         let State::Associated(associated) = &mut self.state else { return None };
@@ -526,8 +513,6 @@ impl<N: Net> Session<N> {
         })
     }
 
-    /// A turn of a relay, if that is what it is. Most turns are, and most relays go on: nothing is
-    /// moved for them. None: it is, or has become, something else.
     fn relay(&mut self, cx: &mut Context<N>) -> Option<Turn> {
         let State::Relaying(relay) = &mut self.state else { return None };
         let relayed = relay.advance(&mut cx.buffers, &mut self.outbox, cx.now);
@@ -541,11 +526,13 @@ impl<N: Net> Session<N> {
         self.deadline = earlier(self.deadline, deadline);
         match relayed {
             Relayed::Reset(side) => {
-                self.leave_relay(|session, relay| session.sever(cx, relay, side));
+                let relay = self.take_relay()?;
+                self.state = self.sever(cx, relay, side);
                 None
             }
             Relayed::Unheard(side, outcome) => {
-                self.leave_relay(|session, relay| session.linger(cx, relay, side, outcome));
+                let relay = self.take_relay()?;
+                self.state = self.linger(cx, relay, side, outcome);
                 None
             }
             Relayed::Over(outcome) => Some(Turn::End(outcome)),
@@ -558,28 +545,52 @@ impl<N: Net> Session<N> {
         }
     }
 
-    fn leave_relay(&mut self, leave: impl FnOnce(&mut Self, Relay<N::Socket>) -> State<N>) {
-        if let State::Relaying(relay) = mem::replace(&mut self.state, State::Between) {
-            self.state = leave(self, relay);
-        }
-    }
-
-    fn pass_on_reset(&mut self, cx: &mut Context<N>, mut severing: Severing<N::Socket>) -> Next<N> {
-        let turn = match severing.advance(&mut cx.buffers) {
+    fn pass_on_reset(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        let State::Severing(severing) = &mut self.state else { return None };
+        Some(match severing.advance(&mut cx.buffers) {
             Severed::Over => Turn::End(severing.outcome()),
             Severed::Pumped(Pumped::Yielded) => Turn::Yield,
             Severed::Pumped(Pumped::Blocked) => self.poll_acknowledgement(cx.now, cx.now),
-        };
-        Next::Stay(State::Severing(severing), turn)
+        })
     }
 
-    fn await_end(&mut self, cx: &mut Context<N>, mut closing: Closing<N::Socket>) -> Next<N> {
-        let over = closing.advance(&mut self.outbox, &mut cx.buffers);
-        let turn = match over {
-            true => Turn::End(closing.outcome),
-            false => self.wait(cx.now, &closing.peer),
-        };
-        Next::Stay(State::Closing(closing), turn)
+    fn await_end(&mut self, cx: &mut Context<N>) -> Option<Turn> {
+        let State::Closing(closing) = &mut self.state else { return None };
+        if closing.advance(&mut self.outbox, &mut cx.buffers) {
+            return Some(Turn::End(closing.outcome));
+        }
+        let is_starved = closing.peer.is_starved();
+        Some(self.wait(cx.now, is_starved))
+    }
+
+    fn take_handshake(&mut self) -> Option<Handshake<N::Socket>> {
+        match mem::replace(&mut self.state, State::Between) {
+            State::Negotiating(handshake) => Some(handshake),
+            _ => None,
+        }
+    }
+
+    fn take_securing(&mut self) -> Option<Box<Securing<N::Socket>>> {
+        match mem::replace(&mut self.state, State::Between) {
+            State::Securing(securing) => Some(securing),
+            _ => None,
+        }
+    }
+
+    fn take_pending(&mut self) -> Option<Pending<N::Socket>> {
+        match mem::replace(&mut self.state, State::Between) {
+            State::Resolving(pending, _) => Some(pending),
+            State::Connecting(connecting) => Some(connecting.pending),
+            State::Accepting(accepting) => Some(accepting.pending),
+            _ => None,
+        }
+    }
+
+    fn take_relay(&mut self) -> Option<Relay<N::Socket>> {
+        match mem::replace(&mut self.state, State::Between) {
+            State::Relaying(relay) => Some(relay),
+            _ => None,
+        }
     }
 
     /// What a name means is of no more interest.
@@ -715,8 +726,9 @@ impl<N: Net> Session<N> {
         Visitor { slot, listener: self.listener.into(), client }
     }
 
-    fn wait(&mut self, now: Instant, peer: &Endpoint<N::Socket>) -> Turn {
-        if self.outbox.is_empty() && !peer.is_starved() {
+    /// Waits for its peer, which may be starved.
+    fn wait(&mut self, now: Instant, is_starved: bool) -> Turn {
+        if self.outbox.is_empty() && !is_starved {
             return Turn::Wait;
         }
         self.wait_and_look_again(now)
@@ -759,6 +771,25 @@ impl<N: Net> Session<N> {
             State::Closing(closing) => closing.peer.look_again(),
             State::Between => {}
         }
+    }
+}
+
+fn note_progress<S: Socket>(
+    journal: &mut Journal,
+    handshake: &mut Handshake<S>,
+    heard: &Heard,
+    now: Instant,
+) {
+    let phase = handshake.phase();
+    if phase != Phase::Greeting || matches!(heard, Heard::Request(_) | Heard::Establish) {
+        journal.greeted();
+    }
+    if let Some(uname) = handshake.take_uname() {
+        journal.named(uname);
+    }
+    let is_over = matches!(heard, Heard::Request(_) | Heard::Refused(_) | Heard::Over(_));
+    if phase == Phase::Requesting || is_over {
+        journal.end_step(now);
     }
 }
 
