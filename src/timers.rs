@@ -201,6 +201,14 @@ fn ticks(secs: u64, millis: u32) -> u64 {
     secs.saturating_mul(1000).saturating_add(u64::from(millis)).min(TICK_MAX)
 }
 
+/// The earlier of two times that may not come.
+pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};

@@ -36,6 +36,9 @@ impl Reactor {
     pub(super) fn accept(&mut self) {
         for index in 0..self.listeners.len() {
             let batch = self.listeners[index].batch();
+            if batch == 0 {
+                continue;
+            }
             match self.accept_from(index, batch) {
                 Queue::Waiting => {}
                 Queue::Empty => self.listeners[index].handle_empty(),

@@ -33,7 +33,7 @@ use crate::outcome::Outcome;
 use crate::policy::{Bell, Host, Place, Presence};
 use crate::relay::{Buffers, Readiness};
 use crate::session::{Context, Session, Terms, Turn};
-use crate::timers::Timers;
+use crate::timers::{Timers, earlier};
 use crate::token::{Role, Token};
 
 /// How many deadlines are kept before the others have their turn.
@@ -233,15 +233,11 @@ impl Reactor {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let (last_clients, end) = match self.service {
-            Service::Stopping(last_clients, end) => (Some(last_clients), Some(end)),
-            Service::Open | Service::Stopped => (None, None),
-        };
+        let names = self.names().and_then(Names::next);
+        let next = earlier(earlier(self.timers.next(), names), self.parked_until);
+        let Service::Stopping(last_clients, end) = self.service else { return next };
         let accepting = !self.listeners.is_empty() && self.parked_until.is_none();
-        let last_clients = last_clients.filter(|_| accepting);
-        let names = self.names().and_then(|it| it.next());
-        let times = [self.timers.next(), names, self.parked_until, last_clients, end];
-        times.into_iter().flatten().min()
+        earlier(next, Some(if accepting { last_clients } else { end }))
     }
 
     /// Whether a deadline may have come. One that was set in this tick is the next one's business.
@@ -298,10 +294,11 @@ impl Reactor {
     fn look_up(&mut self) {
         let is_due = self.is_due();
         let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
-        names.handle_turn(self.cx.now);
-        if is_due || names.is_busy() {
-            names.expire(self.cx.now);
+        if !is_due && !names.is_busy() {
+            return;
         }
+        names.handle_turn(self.cx.now);
+        names.expire(self.cx.now);
         for _ in 0..ANSWERS_PER_TICK {
             let Resolver::Own(names) = &mut self.cx.net.resolver else { return };
             let Some((token, answer)) = names.poll_answer() else { return };

@@ -55,6 +55,7 @@ use crate::metrics::{Stage, Traffic};
 use crate::outcome::{Outcome, Refusal};
 use crate::proto::Reply;
 use crate::relay::{Endpoint, Lane, Pumped, Readiness, Socket};
+use crate::timers::earlier;
 use crate::token::{Role, Token};
 
 /// How long a reset may wait for what came before it to be delivered.
@@ -801,11 +802,4 @@ fn gone<S: Socket>(client: &Endpoint<S>) -> Outcome {
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
