@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ struct Counts {
 }
 
 impl ClientLimits {
-    /// Limits of this many at a time; `None` is any number.
+    /// Limits of this many at a time, at least one; `None` is any number.
     pub fn new(
         sessions: Option<usize>,
         handshakes: Option<usize>,
@@ -62,19 +63,15 @@ impl ClientLimits {
             return Ok(Presence { limits: None, client, shakes_hands: false });
         }
         let mut shard = self.shards.of(client.number());
-        let counts = shard.get(&client).copied().unwrap_or_default();
+        let counts = shard.entry(client).or_default();
         if self.sessions.is_some_and(|max| counts.sessions >= max) {
             return Err(Excess::Sessions);
         }
         if self.handshakes.is_some_and(|max| counts.handshakes >= max) {
             return Err(Excess::Handshakes);
         }
-        let counts = Counts {
-            sessions: counts.sessions + usize::from(self.sessions.is_some()),
-            handshakes: counts.handshakes + usize::from(self.handshakes.is_some()),
-            ports: counts.ports,
-        };
-        shard.insert(client, counts);
+        counts.sessions += usize::from(self.sessions.is_some());
+        counts.handshakes += usize::from(self.handshakes.is_some());
         let shakes_hands = self.handshakes.is_some();
         Ok(Presence { limits: Some(Arc::clone(self)), client, shakes_hands })
     }
@@ -94,12 +91,13 @@ impl ClientLimits {
 
     fn give_back(&self, client: Client, back: Counts) {
         let mut shard = self.shards.of(client.number());
-        let Some(counts) = shard.get_mut(&client) else { return };
+        let Entry::Occupied(mut known) = shard.entry(client) else { return };
+        let counts = known.get_mut();
         counts.sessions -= back.sessions;
         counts.handshakes -= back.handshakes;
         counts.ports -= back.ports;
         if *counts == Counts::default() {
-            shard.remove(&client);
+            known.remove();
             shrink_if_sparse(&mut shard);
         }
     }
