@@ -65,7 +65,8 @@ impl<S: Socket> Connecting<S> {
             port,
             candidates,
             more,
-            attempts: Vec::new(),
+            // Most need no second.
+            attempts: Vec::with_capacity(1),
             attempts_left: Self::ATTEMPTS_MAX,
             next_at: now,
             refusal: None,
