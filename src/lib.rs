@@ -71,6 +71,8 @@
 //! 4. From then on a [`relay::Stage`] stands between the client's socket and everything else: its
 //!    [`relay::Endpoint`] opens and seals messages, so that the rest of the handshake, replies and
 //!    [`relay::pump`] are the same as ever. It opens no token before the bytes of the last are gone.
+//!    A token that stalls has no more room than what is there of it needs, and keeps that for a minute
+//!    at most where others wait for some ([`relay::Buffers`]).
 //!    What seals is a [`proto::gssapi::Seal`]: [`auth::cfx`], or the library.
 //!
 //! # A datagram's way

@@ -123,7 +123,8 @@ pub enum Outcome {
     ClientReset,
     /// The target reset the connection.
     TargetReset,
-    /// Nothing moved for the idle timeout.
+    /// Nothing moved for the idle timeout; or a message of the client's kept its room for a minute while
+    /// others waited for some.
     IdleTimeout,
     /// One direction had ended and nothing moved in the other for its timeout.
     HalfClosedTimeout,

@@ -25,7 +25,7 @@ pub struct Buffers {
     inboxes: Pool,
     scratch: Box<[u8]>,
     token: Vec<u8>,
-    /// What tokens have that is no ring and no inbox.
+    /// What tokens have, on their way in or out, that is no ring and no inbox.
     token_bytes: usize,
     /// What tokens of somebody unknown have that is no inbox.
     stranger_bytes: usize,
@@ -36,7 +36,8 @@ pub struct Buffers {
 
 impl Buffers {
     /// Buffers of at most `rings_max` rings for lanes and `pipes_max` pipes, which are used as `mode`
-    /// says. Tokens are received in what is left of the rings, and in a few more. Each session needs at most two inboxes, so that limiting sessions limits inboxes: 1 KiB each.
+    /// says. Tokens are received in what is left of the rings, and in a few more. Each session needs at
+    /// most three inboxes, so that limiting sessions limits inboxes: 1 KiB each.
     pub fn new(rings_max: usize, mode: RelayMode, pipes_max: usize) -> Buffers {
         Buffers {
             rings: Pool::new(RING_BYTES),
@@ -123,9 +124,8 @@ impl Buffers {
     ) -> Option<Ring> {
         let old = old.map_or(0, Ring::capacity);
         let given_back = if matches!(old, INBOX_BYTES | RING_BYTES) { 0 } else { old };
-        let bytes = self.token_bytes - given_back + capacity;
         let more = if is_trusted { 2 * RINGS_FOR_TOKENS } else { RINGS_FOR_TOKENS };
-        if self.rings.lent + bytes.div_ceil(RING_BYTES) > self.rings_max + more {
+        if self.rings_lent_with(capacity, given_back) > self.rings_max + more {
             return None;
         }
         if !is_trusted {
@@ -136,11 +136,37 @@ impl Buffers {
             }
             self.stranger_bytes += capacity;
         }
-        if capacity == RING_BYTES {
-            return Some(self.rings.take());
+        Some(self.take_room(capacity))
+    }
+
+    /// Room for so many bytes of a token, instead of more or for what is left of one that was made no
+    /// longer than there is room for: there is some, at the limit or beyond it.
+    pub(super) fn room_for(&mut self, len: usize) -> Ring {
+        self.take_room(len.next_power_of_two().max(INBOX_BYTES))
+    }
+
+    fn take_room(&mut self, capacity: usize) -> Ring {
+        match capacity {
+            INBOX_BYTES => self.inbox(),
+            RING_BYTES => self.rings.take(),
+            bytes => {
+                self.token_bytes += bytes;
+                // Rings that wait for the next who needs one are no memory besides.
+                self.rings.keep(self.rings_max.saturating_sub(self.rings_lent()));
+                Ring::new(bytes)
+            }
         }
-        self.token_bytes += capacity;
-        Some(Ring::new(capacity))
+    }
+
+    /// Whether who is known, and has a large token, has to wait for room.
+    pub(super) fn are_short(&self) -> bool {
+        self.rings_lent_with(RING_BYTES, 0) > self.rings_max + 2 * RINGS_FOR_TOKENS
+    }
+
+    /// How many rings would be lent, or as much memory, with this room for a token instead of that.
+    fn rings_lent_with(&self, capacity: usize, given_back: usize) -> usize {
+        let bytes = self.token_bytes - given_back + capacity;
+        self.rings.lent + bytes.div_ceil(RING_BYTES)
     }
 
     /// Takes room for a token back.
@@ -213,6 +239,11 @@ impl Pool {
         self.lent -= 1;
         self.free.push(ring);
     }
+
+    /// Keeps so many of those that are not lent.
+    fn keep(&mut self, max: usize) {
+        self.free.truncate(max);
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +290,17 @@ mod tests {
         let known = buffers.token_room(RING_BYTES, None, true).unwrap();
         assert_eq!((buffers.rings_lent(), buffers.rings_left()), (5, 0));
         rooms.into_iter().chain(rings).chain([known]).for_each(|room| buffers.give(room));
+        assert_eq!((buffers.rings_lent(), buffers.rings_left()), (0, 4));
+    }
+
+    #[test]
+    fn what_is_kept_for_the_next_is_not_beside_the_rings() {
+        let mut buffers = Buffers::new(4, RelayMode::Auto, 0);
+        let rings: Vec<Ring> = std::iter::from_fn(|| buffers.ring()).collect();
+        rings.into_iter().for_each(|ring| buffers.give(ring));
+        let rooms = [5000, 60_000, 60_000, 60_000].map(|len| buffers.room_for(len));
+        assert_eq!((buffers.rings_lent(), buffers.rings.free.len()), (2, 2));
+        rooms.into_iter().for_each(|room| buffers.give(room));
         assert_eq!((buffers.rings_lent(), buffers.rings_left()), (0, 4));
     }
 

@@ -276,7 +276,8 @@ impl<S: Socket> Endpoint<S> {
         self.fault != Fault::Sound || self.is_forged()
     }
 
-    /// Whether the kernel was out of memory when we tried: no edge will tell when it is not.
+    /// Whether it is to be looked at again: there was no memory when we tried, the kernel's or ours,
+    /// and no edge will tell when there is; or what has come keeps much of it.
     pub fn is_starved(&self) -> bool {
         self.starved
     }
@@ -294,7 +295,8 @@ impl<S: Socket> Endpoint<S> {
         self.fault != Fault::Sound || !matches!(self.socket.unacknowledged(), Ok(1..))
     }
 
-    /// Nothing can be received before it is looked at again: there is no room for it.
+    /// Has it looked at again, and nothing received before there is news: there is no room for it, or
+    /// none has come.
     pub(super) fn starve(&mut self) {
         (self.readable, self.starved) = (false, true);
     }

@@ -1,8 +1,9 @@
 use std::mem;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use super::tokens::{Framed, Tokens, parse_datagram};
-use super::{Buffers, Endpoint, INBOX_BYTES, Received, Sent, Socket};
+use super::{Buffers, Endpoint, INBOX_BYTES, Received, Ring, Sent, Socket};
 use crate::proto::gssapi::{Broken, HEADER_BYTES, MessageType, Order, Seal, TOKEN_MAX, header};
 
 /// What stands between a client's socket and everything that is said over it, once messages are
@@ -15,13 +16,14 @@ pub struct Stage {
     /// Whether nobody else may read what is said; of what comes, too.
     confidential: bool,
     message_max: usize,
+    /// The longest message whose token fits an inbox.
+    short_max: usize,
     tokens: Tokens,
     /// What is left of the message at the front of `tokens`, and what of its token is behind it.
     opened: usize,
     trailer: usize,
-    /// What is left to be sent of a token, of which the first so many bytes are sent.
-    unsent: Vec<u8>,
-    sent: usize,
+    /// What is left to be sent of a token.
+    unsent: Option<Ring>,
     /// How many of the next bytes that come are in that token, or in one that is sent.
     carries: usize,
     /// How many messages of no bytes came last.
@@ -32,20 +34,24 @@ pub struct Stage {
 impl Stage {
     /// So many messages of no bytes in a row are nobody's stream.
     const EMPTY_MESSAGES_MAX: u8 = 64;
+    /// A token may keep room so long while others wait for some: the largest, at little more than a
+    /// kilobyte a second.
+    const KEPT_MAX: Duration = Duration::from_secs(60);
 
     /// A stage for messages under `seal`. Its peer's tokens begin with what `tokens` holds.
     pub fn new(seal: Box<dyn Seal>, confidential: bool, mut tokens: Tokens) -> Stage {
         tokens.trust();
         let message_max = seal.message_max(TOKEN_MAX, confidential);
+        let short_max = seal.message_max(INBOX_BYTES - HEADER_BYTES, confidential).max(1);
         Stage {
             seal,
             confidential,
             message_max,
+            short_max,
             tokens,
             opened: 0,
             trailer: 0,
-            unsent: Vec::new(),
-            sent: 0,
+            unsent: None,
             carries: 0,
             empties: 0,
             // Where no byte has room nothing can be said.
@@ -164,15 +170,31 @@ impl Stage {
     }
 
     /// Sends what is left of a token. Returns what keeps it from that.
-    fn send_rest<S: Socket>(&mut self, to: &mut Endpoint<S>) -> Option<Sent> {
-        while self.sent < self.unsent.len() {
-            match to.send_raw(&self.unsent[self.sent..]) {
-                Sent::Bytes(n) => self.sent += n,
+    fn send_rest<S: Socket>(
+        &mut self,
+        to: &mut Endpoint<S>,
+        buffers: &mut Buffers,
+    ) -> Option<Sent> {
+        let unsent = self.unsent.as_mut()?;
+        while !unsent.is_empty() {
+            match to.send_raw(unsent.bytes()) {
+                Sent::Bytes(n) => unsent.consume(n),
                 sent => return Some(sent),
             }
         }
-        (self.unsent, self.sent) = (Vec::new(), 0);
+        self.forget_unsent(buffers);
         None
+    }
+
+    fn forget_received(&mut self, buffers: &mut Buffers) {
+        self.tokens.release(buffers);
+        (self.opened, self.trailer) = (0, 0);
+    }
+
+    fn forget_unsent(&mut self, buffers: &mut Buffers) {
+        if let Some(unsent) = self.unsent.take() {
+            buffers.give(unsent);
+        }
     }
 
     fn send<S: Socket>(
@@ -184,7 +206,7 @@ impl Stage {
         if self.forged {
             return Sent::Broken;
         }
-        if let Some(sent) = self.send_rest(to) {
+        if let Some(sent) = self.send_rest(to, buffers) {
             return sent;
         }
         if self.carries > 0 {
@@ -195,12 +217,13 @@ impl Stage {
         if !to.is_writable() {
             return Sent::Blocked;
         }
-        // Where lanes have all rings a token may have to wait without one: let it be short.
-        let max = if buffers.rings_left() == 0 { INBOX_BYTES } else { self.message_max };
+        // What the socket does not take of a token has to be kept: where all rings are lent, let that
+        // be an inbox.
+        let max = if buffers.rings_left() == 0 { self.short_max } else { self.message_max };
         let n = bytes.len().min(max).min(self.message_max);
         let mut token = buffers.take_token();
         let sent = match self.wrap(&bytes[..n], &mut token) {
-            Ok(()) if n > 0 => self.send_token(to, &token, n),
+            Ok(()) if n > 0 => self.send_token(to, &token, n, buffers),
             Ok(()) | Err(Broken) => {
                 self.forged = true;
                 Sent::Broken
@@ -211,13 +234,23 @@ impl Stage {
     }
 
     /// Sends a token that carries `n` bytes; what the socket does not take is kept.
-    fn send_token<S: Socket>(&mut self, to: &mut Endpoint<S>, token: &[u8], n: usize) -> Sent {
+    fn send_token<S: Socket>(
+        &mut self,
+        to: &mut Endpoint<S>,
+        token: &[u8],
+        n: usize,
+        buffers: &mut Buffers,
+    ) -> Sent {
         let mut sent = 0;
         while sent < token.len() {
             match to.send_raw(&token[sent..]) {
                 Sent::Bytes(n) => sent += n,
                 Sent::Blocked => {
-                    (self.unsent, self.carries) = (token[sent..].to_vec(), n);
+                    let rest = &token[sent..];
+                    let mut unsent = buffers.room_for(rest.len());
+                    unsent.room()[..rest.len()].copy_from_slice(rest);
+                    unsent.fill(rest.len());
+                    (self.unsent, self.carries) = (Some(unsent), n);
                     return Sent::Blocked;
                 }
                 Sent::Broken => return Sent::Broken,
@@ -256,12 +289,28 @@ impl<S: Socket> Endpoint<S> {
         self.stage = None;
     }
 
-    /// Gives back what it holds for what it receives, which is of no more interest.
+    /// Gives back what it holds: nothing more is received or sent through its stage.
     pub fn release(&mut self, buffers: &mut Buffers) {
         if let Some(stage) = &mut self.stage {
-            stage.tokens.release(buffers);
-            (stage.opened, stage.trailer) = (0, 0);
+            stage.forget_received(buffers);
+            stage.forget_unsent(buffers);
         }
+    }
+
+    /// Gives back what it holds for what it receives, which is of no more interest.
+    pub fn forget_received(&mut self, buffers: &mut Buffers) {
+        if let Some(stage) = &mut self.stage {
+            stage.forget_received(buffers);
+        }
+    }
+
+    /// Sees to it that what it holds for a token that has stalled is no more than that needs. Returns
+    /// whether others wait for room, and the token has kept its own for longer than it may: then there
+    /// is no other way to get it back. To be called as often as it is [looked at](Self::look_again).
+    pub fn outstays(&mut self, now: Instant, buffers: &mut Buffers) -> bool {
+        let since = self.stage.as_mut().and_then(|stage| stage.tokens.shrink(now, buffers));
+        let is_long = |since| now.saturating_duration_since(since) >= Stage::KEPT_MAX;
+        since.is_some_and(is_long) && buffers.are_short()
     }
 
     // A function of its own: what goes through no stage is not to make room for one.

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::time::Instant;
 
 use super::{Buffers, Endpoint, INBOX_BYTES, RING_BYTES, Received, Ring, Socket};
 use crate::proto::gssapi::{HEADER_BYTES, MessageType, Unexpected, parse_frame};
@@ -13,6 +14,15 @@ pub struct Tokens {
     large: bool,
     /// It is known who the peer is.
     trusted: bool,
+    /// What was there of a token of which there still is, when it was last looked at.
+    seen: Option<Seen>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Since when it is looked at.
+    since: Instant,
+    len: usize,
 }
 
 /// What is at the front.
@@ -33,10 +43,12 @@ impl Tokens {
     /// What is full of a stranger's bytes is replaced by what has so many times its room, and a ring
     /// is the last.
     const GROWTH: usize = 4;
+    /// What is stalled has room for so many times itself.
+    const ROOM: usize = 2;
 
     /// Tokens of somebody unknown that begin with what was received already.
     pub fn new(received: Option<Ring>) -> Tokens {
-        Tokens { ring: received, large: false, trusted: false }
+        Tokens { ring: received, ..Tokens::default() }
     }
 
     /// Now it is known whose they are.
@@ -56,13 +68,13 @@ impl Tokens {
                 Err(Unexpected) => return Framed::Unexpected,
                 Ok(Ok(place)) => {
                     self.large = place.end > INBOX_BYTES;
+                    self.seen = None;
                     return Framed::Whole(place);
                 }
                 Ok(Err(needed)) => needed,
             };
             if !from.is_readable() {
-                self.release_empty(buffers);
-                return Framed::Not(Received::Blocked);
+                return Framed::Not(self.pause(Received::Blocked, from, buffers));
             }
             let Some((ring, wanted)) = self.room(needed, buffers) else {
                 from.starve();
@@ -70,12 +82,45 @@ impl Tokens {
             };
             match from.recv_raw(&mut ring.room()[..wanted]) {
                 Received::Bytes(n) => ring.fill(n),
-                received => {
-                    self.release_empty(buffers);
-                    return Framed::Not(received);
-                }
+                received => return Framed::Not(self.pause(received, from, buffers)),
             }
         }
+    }
+
+    /// No more has come: who is known and keeps much room for what has is [looked at](Self::shrink)
+    /// again.
+    fn pause<S: Socket>(
+        &mut self,
+        received: Received,
+        from: &mut Endpoint<S>,
+        buffers: &mut Buffers,
+    ) -> Received {
+        self.release_empty(buffers);
+        if received == Received::Blocked && self.trusted && self.keeps_room() {
+            from.starve();
+        }
+        received
+    }
+
+    fn keeps_room(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.capacity() > INBOX_BYTES)
+    }
+
+    /// Has no more room than what is there needs, if since the last time hardly anything has moved:
+    /// who goes on, be it slowly, keeps what its token needs. Returns since when the same token is
+    /// found to keep more than an inbox.
+    pub(super) fn shrink(&mut self, now: Instant, buffers: &mut Buffers) -> Option<Instant> {
+        let ring = self.ring.as_ref().filter(|_| self.keeps_room())?;
+        let (len, capacity) = (ring.len(), ring.capacity());
+        let before = self.seen;
+        let since = before.map_or(now, |seen| seen.since);
+        self.seen = Some(Seen { since, len });
+        let is_stalled = before.is_some_and(|seen| len.abs_diff(seen.len) < INBOX_BYTES);
+        if is_stalled && len <= capacity / Self::GROWTH {
+            let smaller = buffers.room_for(Self::ROOM * len);
+            self.move_to(smaller, buffers);
+        }
+        Some(since)
     }
 
     /// Whether [`frame`](Self::frame) has something to tell without receiving anything.
@@ -155,8 +200,8 @@ impl Tokens {
         let capacity = match old {
             None if self.large && self.trusted => RING_BYTES,
             None => INBOX_BYTES,
-            // Whoever has room can finish its token in that: were all to wait for more, holding what
-            // they have, there would never be any.
+            // Whoever has room can finish its token in that, unless it stalls: were all to wait for
+            // more, holding what they have, there would be none until they outstay.
             Some(_) if self.trusted && buffers.rings_left() > 0 => RING_BYTES,
             Some(_) if self.trusted => RING_BYTES.min(needed.next_power_of_two()),
             Some(old) => RING_BYTES.min(old.capacity() * Self::GROWTH),

@@ -289,12 +289,17 @@ impl<S: Socket> Handshake<S> {
 
     /// The client alone; what it sent is forgotten.
     pub(super) fn into_client(mut self, buffers: &mut Buffers) -> Endpoint<S> {
-        self.release(buffers);
+        self.forget_received(buffers);
         self.client
     }
 
     pub(super) fn release(&mut self, buffers: &mut Buffers) {
         self.client.release(buffers);
+        self.forget_received(buffers);
+    }
+
+    fn forget_received(&mut self, buffers: &mut Buffers) {
+        self.client.forget_received(buffers);
         if let Some(inbox) = self.inbox.take() {
             buffers.give(inbox);
         }

@@ -236,6 +236,10 @@ impl<N: Net> Session<N> {
         if due(self.look_again_at) {
             self.look_again_at = None;
             self.look_again();
+            if self.outstays(cx) {
+                self.abort();
+                return Turn::End(Outcome::IdleTimeout);
+            }
         }
         self.advance(cx)
     }
@@ -626,7 +630,7 @@ impl<N: Net> Session<N> {
         self.journal.refused(refusal, cx.now);
         let reply = Reply::Refused { dialect: pending.dialect, refusal };
         self.outbox.push(reply.encode().as_slice());
-        pending.release(&mut cx.buffers);
+        pending.forget_early(&mut cx.buffers);
         self.see_off(cx, pending.client, Side::Client, Outcome::Refused(refusal))
     }
 
@@ -654,7 +658,7 @@ impl<N: Net> Session<N> {
         side: Side,
         outcome: Outcome,
     ) -> State<N> {
-        peer.release(&mut cx.buffers);
+        peer.forget_received(&mut cx.buffers);
         let limit = cx.terms.timeout.closing.map_or(CLOSING_MAX, |it| it.min(CLOSING_MAX));
         self.deadline = cx.after(Some(limit));
         State::Closing(Closing::new(peer, side, outcome))
@@ -751,6 +755,12 @@ impl<N: Net> Session<N> {
         let patience = now.saturating_duration_since(active_at) / 4;
         self.look_again_at = now.checked_add(patience.clamp(ACKNOWLEDGEMENT_POLL, LOOK_AGAIN));
         Turn::Wait
+    }
+
+    /// Whether its client keeps room that others wait for, and for too long.
+    fn outstays(&mut self, cx: &mut Context<N>) -> bool {
+        let client = self.endpoint(self.client);
+        client.is_some_and(|client| client.outstays(cx.now, &mut cx.buffers))
     }
 
     fn look_again(&mut self) {

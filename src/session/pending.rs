@@ -47,9 +47,15 @@ impl<S: Socket> Pending<S> {
         }
     }
 
-    /// Gives back what it holds: what the client sent is forgotten.
+    /// Gives back what it holds.
     pub(super) fn release(&mut self, buffers: &mut Buffers) {
         self.client.release(buffers);
+        self.forget_early(buffers);
+    }
+
+    /// What the client sent is forgotten.
+    pub(super) fn forget_early(&mut self, buffers: &mut Buffers) {
+        self.client.forget_received(buffers);
         if let Some(early) = self.early.take() {
             buffers.give(early);
         }

@@ -156,7 +156,7 @@ impl<N: Net> Session<N> {
             Err(refusal) => return self.refuse(cx, pending, refusal),
         };
         // What came behind the request is of no use.
-        pending.release(&mut cx.buffers);
+        pending.forget_early(&mut cx.buffers);
         let reply = Reply::Granted { dialect: pending.dialect, bnd };
         self.outbox.push(reply.encode().as_slice());
         self.journal.associated(bnd, cx.now);

@@ -248,10 +248,92 @@ fn a_message_is_as_long_as_a_token_lets_it_be_and_shorter_when_rings_are_out() {
         assert_eq!(endpoint.send(&bytes, &mut buffers()), Sent::Bytes(longest));
         assert_eq!(endpoint.scripted().sent.len(), HEADER_BYTES + TOKEN_MAX);
         let mut none = Buffers::new(0, RelayMode::Copy, 0);
-        assert_eq!(endpoint.send(&bytes, &mut none), Sent::Bytes(INBOX_BYTES));
+        let short = INBOX_BYTES - HEADER_BYTES - overhead(confidential);
+        assert_eq!(endpoint.send(&bytes, &mut none), Sent::Bytes(short));
         let (messages, _) = opened(&endpoint.scripted().sent, confidential);
         let lens: Vec<usize> = messages.iter().map(Vec::len).collect();
-        assert_eq!(lens, [longest, INBOX_BYTES]);
+        assert_eq!(lens, [longest, short]);
+    }
+}
+
+#[test]
+fn what_is_half_sent_is_kept_in_what_is_left_of_the_rings() {
+    let (rings, crowd) = (4, 20);
+    let mut buffers = Buffers::new(rings, RelayMode::Copy, 0);
+    let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+    let stalled = || Scripted::sending([Ok(500), Err(libc::EAGAIN)]);
+    let mut readers: Vec<Endpoint<Scripted>> =
+        (0..crowd).map(|_| sealed_by(MockSeal::acceptor(KEY), stalled(), true)).collect();
+    for (number, reader) in readers.iter_mut().enumerate() {
+        assert_eq!(reader.send(&bytes, &mut buffers), Sent::Blocked);
+        // Two of them have a ring's worth, and with the half of a ring nobody begins.
+        let lent = (number / 2 + 1).min(rings);
+        let inboxes = (number + 1).saturating_sub(2 * rings - 1);
+        assert_eq!((buffers.rings_lent(), buffers.inboxes_lent()), (lent, inboxes));
+    }
+    assert!(buffers.ring().is_none());
+    for mut reader in readers.drain(1..) {
+        let mut counted = 0;
+        while counted < bytes.len() {
+            reader.handle_readiness(READY);
+            match reader.send(&bytes[counted..], &mut buffers) {
+                Sent::Bytes(n) => counted += n,
+                sent => assert_eq!(sent, Sent::Blocked),
+            }
+        }
+        assert!(opened(&reader.scripted().sent, true).0.concat() == bytes);
+    }
+    assert_eq!(buffers.rings_lent(), 1);
+    readers[0].release(&mut buffers);
+    assert_nothing_held(&buffers);
+}
+
+#[test]
+fn what_is_half_sent_goes_on_when_nothing_more_is_received() {
+    let mut buffers = buffers();
+    let socket = Scripted { incoming: incoming([vec![1, 3]]), ..Scripted::sending([Ok(9)]) };
+    let mut endpoint = sealed_by(MockSeal::acceptor(KEY), socket, false);
+    hear(&mut endpoint, &mut buffers, 100);
+    assert_eq!(endpoint.send(b"message", &mut buffers), Sent::Blocked);
+    assert_eq!(buffers.inboxes_lent(), 2);
+    endpoint.forget_received(&mut buffers);
+    assert_eq!(buffers.inboxes_lent(), 1);
+    endpoint.handle_readiness(READY);
+    assert_eq!(endpoint.send(b"message", &mut buffers), Sent::Bytes(7));
+    assert_eq!(opened(&endpoint.scripted().sent, false).0, [b"message"]);
+    assert_nothing_held(&buffers);
+}
+
+#[test]
+fn a_token_outstays_where_others_wait_and_only_there() {
+    let begun = said(&mut MockSeal::initiator(KEY), &[&[5; 60_000]], true);
+    let whole = said(&mut MockSeal::initiator(KEY), &[&[5; 60_000]], true);
+    let now = Instant::now();
+    let seconds = |n| now + Duration::from_secs(n);
+    // Not yet whole, and not yet gone.
+    for stream in [begun[..50_000].to_vec(), whole] {
+        let mut buffers = buffers();
+        let mut kept = sealed([stream], true);
+        kept.recv(&mut [0; 10], &mut buffers);
+        for second in 0..300 {
+            assert!(!kept.outstays(seconds(second), &mut buffers), "nobody waits");
+        }
+        let mut crowd = Vec::new();
+        while !buffers.are_short() {
+            crowd.push(buffers.token_room(RING_BYTES, None, true).unwrap());
+        }
+        assert!(kept.outstays(seconds(300), &mut buffers));
+        let mut plain = endpoint(Scripted::default(), READY);
+        assert!(!plain.outstays(seconds(300), &mut buffers));
+        // An hour is nothing to who has moved on.
+        let mut moves_on = sealed([begun.clone(), begun[..50_000].to_vec()], true);
+        buffers.give(crowd.pop().unwrap());
+        moves_on.recv(&mut [0; 10], &mut buffers);
+        assert!(!moves_on.outstays(seconds(300), &mut buffers));
+        assert!(!moves_on.outstays(seconds(359), &mut buffers));
+        assert!(moves_on.outstays(seconds(360), &mut buffers));
+        kept.release(&mut buffers);
+        assert!(!moves_on.outstays(seconds(361), &mut buffers), "there is room");
     }
 }
 

@@ -1,4 +1,5 @@
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -149,6 +150,75 @@ fn behind_a_large_token_another_is_expected_until_a_small_one_comes() {
     }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_stalled_token_of_who_is_known_keeps_what_is_there() {
+    for (len, room) in [
+        (5, INBOX_BYTES),
+        (512, INBOX_BYTES),
+        (1025, 4096),
+        (9000, 32 * 1024),
+        (32 * 1024, 64 * 1024),
+        (32 * 1024 + 1, RING_BYTES),
+        (TOKEN_MAX, RING_BYTES),
+    ] {
+        let (mut tokens, mut buffers, now) = (known(), buffers(), Instant::now());
+        tokens.large = true;
+        let token = data(TOKEN_MAX);
+        let mut from = speaker([token[..len].to_vec()]);
+        assert_tokens(&all(&mut tokens, &mut from, &mut buffers).0, &[]);
+        assert!(from.is_starved(), "it is to be looked at again");
+        assert_eq!(tokens.shrink(now, &mut buffers), Some(now));
+        assert_eq!(capacity(&tokens), RING_BYTES, "it may just be under way");
+        assert_eq!(tokens.shrink(now + SECOND, &mut buffers), Some(now));
+        assert_eq!(capacity(&tokens), room, "{len} bytes");
+        let expected = if room == INBOX_BYTES { (1, 0) } else { (0, 1) };
+        assert_eq!(held(&buffers), expected);
+        assert_tokens(&hear(&mut tokens, &token[len..], &mut buffers), &[&token]);
+        assert_eq!(held(&buffers), (0, 0));
+        assert_eq!(tokens.shrink(now + 2 * SECOND, &mut buffers), None);
+    }
+}
+
+#[test]
+fn a_slow_token_keeps_its_room() {
+    let (mut tokens, mut buffers, mut now) = (known(), buffers(), Instant::now());
+    tokens.large = true;
+    let token = data(TOKEN_MAX);
+    let mut whole = Vec::new();
+    for part in token.chunks(2000) {
+        assert!(whole.is_empty());
+        whole = hear(&mut tokens, part, &mut buffers);
+        tokens.shrink(now, &mut buffers);
+        now += SECOND;
+        assert_eq!(capacity(&tokens), if whole.is_empty() { RING_BYTES } else { 0 });
+    }
+    assert_tokens(&whole, &[&token]);
+}
+
+#[test]
+fn room_is_given_back_where_there_is_none_left() {
+    let (mut buffers, now, large) = (buffers(), Instant::now(), data(60_000));
+    let mut crowd = Vec::new();
+    while !buffers.are_short() {
+        let mut tokens = Tokens { large: true, ..known() };
+        hear(&mut tokens, &large[..5], &mut buffers);
+        assert_eq!(capacity(&tokens), RING_BYTES);
+        crowd.push(tokens);
+    }
+    let mut from = speaker([large.clone()]);
+    let mut another = known();
+    assert_tokens(&all(&mut another, &mut from, &mut buffers).0, &[]);
+    for tokens in &mut crowd {
+        tokens.shrink(now, &mut buffers);
+        tokens.shrink(now + SECOND, &mut buffers);
+    }
+    assert_eq!(held(&buffers), (crowd.len() + 1, 0));
+    from.look_again();
+    assert_tokens(&all(&mut another, &mut from, &mut buffers).0, &[&large]);
+}
+
 #[test]
 fn of_a_large_token_the_rest_is_received_alone() {
     let (mut tokens, mut buffers) = (known(), buffers());
@@ -297,6 +367,7 @@ proptest! {
         cuts in prop::collection::vec(prop_oneof![1usize..9, 1usize..3000, 1usize..70_000], 1..40),
         begins_with in 0usize..=INBOX_BYTES,
         trusted in any::<bool>(),
+        looks in prop::collection::vec(0usize..3, 1..9),
     ) {
         let (mut tokens, mut buffers) = (Tokens::default(), buffers());
         let stream: Vec<u8> = lens.iter().flat_map(|len| data(*len)).collect();
@@ -322,9 +393,12 @@ proptest! {
         let mut from = speaker(segments.into_iter().filter(|segment| !segment.is_empty()));
         let mut whole = Vec::new();
         // A short receive says that there is no more, until there is news.
-        for _ in 0..=count {
+        for looks in looks.into_iter().cycle().take(count + 1) {
             whole.extend(all(&mut tokens, &mut from, &mut buffers).0);
             from.handle_readiness(READY);
+            for _ in 0..looks {
+                tokens.shrink(Instant::now(), &mut buffers);
+            }
         }
         let framed: Vec<Vec<u8>> = lens.into_iter().map(data).collect();
         let hasher = RandomState::new();

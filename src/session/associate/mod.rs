@@ -264,6 +264,7 @@ impl<N: Net> Associated<N> {
 
     /// Gives back what it holds of what is shared. Returns what it has relayed and dropped.
     pub(super) fn release(&mut self, cx: &mut Context<N>) -> Box<Datagrams> {
+        self.control.release(&mut cx.buffers);
         while let Some(asked) = self.naming.give_up(&mut cx.datagrams.room) {
             self.give_up_name(cx, &asked);
         }
