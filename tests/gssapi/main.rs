@@ -2,7 +2,8 @@
 //! library whose every message the test has in its hands. Where no real library would do, a stub
 //! stands for it.
 //!
-//! Each row of the specification, and the tests that prove it: G of RFC 1961, H and S of the faults.
+//! Each row of the specification, and the tests that prove it: G of RFC 1961, H, R and S of the
+//! faults.
 //!
 //! | row | test |
 //! |---|---|
@@ -61,6 +62,9 @@
 //! | H6 | `gssapi::stubbed::eight_legs_are_walked_and_no_ninth` |
 //! | H6 | `gssapi::stubbed::a_library_that_sleeps_keeps_nobody_else_waiting` |
 //! | H6 | `gssapi::stubbed::a_library_that_sleeps_too_long_does_not_move_the_deadline` |
+//! | R1 | `gssapi::room::stalled_readers_of_sealed_messages_bound_memory_and_stop_nobody` |
+//! | R1 | `gssapi::room::five_bytes_of_a_message_keep_no_ring` |
+//! | R1 | `gssapi::room::a_message_that_others_wait_for_is_given_a_minute` |
 //! | S12 | `gssapi::contexts::a_token_that_has_been_seen_is_refused` |
 //! | S12 | `gssapi::order::a_message_that_was_changed_ends_the_session` |
 //! | S12 | `gssapi::order::a_message_that_comes_again_later_ends_the_session` |
@@ -79,6 +83,7 @@ mod memory;
 mod methods;
 mod order;
 mod reload;
+mod room;
 mod starting;
 mod streams;
 mod stubbed;

@@ -22,6 +22,7 @@ use ringsocks::token::{Role, Token};
 use slab::Slab;
 
 use crate::counts::Event;
+use crate::opening::Opening;
 use crate::script::{CLIENTS, Fate};
 use crate::sealed::Stream;
 use crate::socket::{ATTEMPT_DELAY, SimNet, SimSocket};
@@ -446,13 +447,18 @@ impl Gateway {
     fn check_all(&self) {
         let world = &*self.world.borrow();
         let (mut least_held, mut most_held, mut with_contexts) = (0, 0, 0);
+        let mut is_half_sent = false;
         for (slot, entry) in &self.sessions {
             let (least, most) = self.buffers_held(world, entry);
             // Of small rooms for tokens many count as one ring.
             let has_context = world.lives[entry.life].script.sealed.is_some();
             let least = if has_context { 0 } else { least };
+            // What is left of one may be all of it.
+            let is_sealed = world.lives[entry.life].opening.is_some();
+            let most = most + usize::from(is_sealed);
+            is_half_sent |= self.is_half_sent(world, entry);
             (least_held, most_held) = (least_held + least, most_held + most);
-            with_contexts += usize::from(world.lives[entry.life].script.sealed.is_some());
+            with_contexts += usize::from(has_context);
             assert!(
                 entry.wake_at.is_none_or(|at| at > self.cx.now),
                 "slot {slot} wants to be woken for ever"
@@ -478,7 +484,7 @@ impl Gateway {
         let (rings, pipes) = (buffers.rings_lent(), buffers.pipes_lent());
         let lent = rings + pipes + buffers.inboxes_lent();
         // A lane whose pipe cannot be sent from has a ring besides.
-        let fits = least_held..=most_held + pipes;
+        let fits = least_held + usize::from(is_half_sent)..=most_held + pipes;
         let told = |(slot, it): (usize, &Entry)| {
             let held = self.buffers_held(world, it);
             format!("{slot}: {} life {} {held:?}", it.stage, it.life)
@@ -487,6 +493,15 @@ impl Gateway {
         assert!(fits.contains(&lent), "{lent} buffers for {fits:?} lots of bytes: {:?}", all());
         assert!(rings <= self.rings_max + pipes + with_contexts);
         assert!(pipes <= self.pipes_max);
+    }
+
+    /// Whether a session must keep what is left of a token that its client has begun to receive.
+    fn is_half_sent(&self, world: &World, entry: &Entry) -> bool {
+        let (client, _) = links(world, entry);
+        let opening = &world.lives[entry.life].opening;
+        matches!(entry.stage, Stage::Accepting | Stage::Relaying)
+            && !client.fault_known
+            && opening.as_ref().is_some_and(Opening::is_within_token)
     }
 
     /// How many buffers a session must hold for the bytes it keeps, and how many it may.

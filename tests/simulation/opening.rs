@@ -39,6 +39,11 @@ impl Opening {
         self.parsed == self.raw.len()
     }
 
+    /// Whether a sealed message is half said.
+    pub(crate) fn is_within_token(&self) -> bool {
+        self.parsed >= self.clear && !self.is_whole()
+    }
+
     /// How many bytes were said in whole messages.
     pub(crate) fn parsed(&self) -> usize {
         self.parsed
