@@ -57,6 +57,11 @@ impl Sealed {
         true
     }
 
+    /// Whether what there is came from somebody else.
+    pub(super) fn is_from_elsewhere(&self, source: SocketAddr) -> bool {
+        self.datagrams.last().is_some_and(|last| last.source != source)
+    }
+
     /// All of them: who sent each, what it is now, and how much of that is not its payload.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8], usize)> {
         self.datagrams.iter().map(|Worked { source, place, wrapping }| {

@@ -2,6 +2,7 @@ use std::mem;
 use std::net::SocketAddr;
 
 use super::naming::Letter;
+use super::sealing::Sealed;
 use super::{Associated, Family};
 use crate::config::Fragments;
 use crate::dns::{Answer, Asked};
@@ -45,6 +46,10 @@ impl<N: Net> Associated<N> {
     fn take_sealed(&mut self, cx: &mut Context<N>, visitor: Visitor, batch: &Batch) {
         let mut opened = mem::take(&mut cx.datagrams.sealed);
         for message in batch.messages() {
+            // Whether it may be the client's depends on where the client's came from before it.
+            if opened.is_from_elsewhere(message.source) {
+                self.take_opened(cx, visitor, &mut opened);
+            }
             if !self.may_be_clients(cx, message) {
                 continue;
             }
@@ -55,6 +60,11 @@ impl<N: Net> Associated<N> {
                 }
             }
         }
+        self.take_opened(cx, visitor, &mut opened);
+        cx.datagrams.sealed = opened;
+    }
+
+    fn take_opened(&mut self, cx: &mut Context<N>, visitor: Visitor, opened: &mut Sealed) {
         let mut parcels = Parcels::new();
         for (source, datagram, _) in opened.datagrams() {
             self.take_up(cx, visitor, source, datagram, &mut parcels);
@@ -62,7 +72,6 @@ impl<N: Net> Associated<N> {
         self.post_up(cx, &mut parcels);
         drop(parcels);
         opened.clear();
-        cx.datagrams.sealed = opened;
     }
 
     fn may_be_clients(&mut self, cx: &mut Context<N>, message: Message<'_>) -> bool {
