@@ -346,7 +346,10 @@ impl Naive {
             );
         };
         let due = self.due.remove(at);
-        for at in same.into_iter().filter(|it| *it < at).rev() {
+        // Of two that are the same nobody knows which was refused: the other may still be sent.
+        let differs = |at: &usize| self.due[*at].bytes != due.bytes;
+        let passed: Vec<usize> = same.into_iter().filter(|it| *it < at).filter(differs).collect();
+        for at in passed.into_iter().rev() {
             let reason = self.due.remove(at).excuse.expect("it is before the next");
             self.drop_some(reason, 1);
         }
