@@ -1,29 +1,36 @@
-//! What clients do with their control connections, and what they are told over them.
+//! What clients do with their control connections.
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
 
-use ringsocks::config::Advertise;
+use ringsocks::auth::Task;
 use ringsocks::outcome::Outcome;
 use ringsocks::token::Token;
 
 use crate::counts::Event;
 use crate::naive::Naive;
-use crate::script::{Act, Script, addressed, encoded};
+use crate::script::{Act, Script, addressed};
+use crate::sealer::Sealer;
 use crate::tcp::{Connection, PEER};
-use crate::world::{ADVERTISED, Happening, World};
+use crate::world::{Happening, World};
 
 /// A client with its control connection.
 pub(crate) struct Client {
     pub(crate) script: Script,
     pub(crate) tcp: Connection,
     pub(crate) token: Option<Token>,
-    /// How many bytes of its request were sent, and how many are to be that say nothing.
+    /// How many bytes of its request were sent, and those that are to be and say nothing.
     sent: usize,
-    stray: usize,
+    stray: Vec<u8>,
     /// How many of its bytes the gateway has heard.
     pub(crate) heard: usize,
     /// Whether it was sent its whole reply.
     pub(crate) is_replied: bool,
+    /// Its end of its security context.
+    pub(crate) sealer: Option<Sealer>,
+    /// Its token that is looked at, and how many were.
+    pub(crate) task: Option<Token>,
+    pub(crate) steps: usize,
     /// What the gateway said, and how much of that was read.
     pub(crate) said: Vec<u8>,
     read: usize,
@@ -51,14 +58,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(script: Script) -> Client {
+    pub(crate) fn new(mut script: Script) -> Client {
         Client {
             tcp: Connection::new(script.queues),
             ends: script.hangs_up.clone(),
+            sealer: script.sealer.take(),
+            task: None,
+            steps: 0,
             script,
             token: None,
             sent: 0,
-            stray: 0,
+            stray: Vec::new(),
             heard: 0,
             is_replied: false,
             said: Vec::new(),
@@ -116,8 +126,8 @@ impl World {
         match found {
             Ok(n @ 1..) => {
                 *read += n;
-                let replied = *read >= 2 + 10 && *read == said.len() && said[3] == 0;
-                if replied && self.clients[index].replied_at.is_none() {
+                let has_read = *read == said.len();
+                if has_read && self.is_granted(index) && self.clients[index].replied_at.is_none() {
                     self.begin_acts(index);
                 }
                 true
@@ -144,7 +154,7 @@ impl World {
         let rest = &script.asks[(*sent).min(script.asks.len())..];
         let bytes = match rest.is_empty() {
             false => rest[..rest.len().min(script.chunk_max)].to_vec(),
-            true => vec![b'?'; (*stray).min(30_000)],
+            true => stray[..stray.len().min(30_000)].to_vec(),
         };
         if bytes.is_empty() {
             return false;
@@ -152,7 +162,7 @@ impl World {
         let Ok(n) = tcp.send(PEER, &bytes) else { return false };
         *sent += n;
         if rest.is_empty() {
-            *stray -= n;
+            stray.drain(..n);
         }
         self.note("client sends", index, n);
         true
@@ -160,7 +170,7 @@ impl World {
 
     fn client_ends(&mut self, index: usize) -> bool {
         let Client { script, tcp, ends, sent, stray, .. } = &mut self.clients[index];
-        let says_more = *sent < script.asks.len() || *stray > 0;
+        let says_more = *sent < script.asks.len() || !stray.is_empty();
         match ends {
             None => return false,
             Some(Act::Fin) if says_more || tcp.is_finished(PEER) => return false,
@@ -199,46 +209,25 @@ impl World {
                 (open[which % open.len()], bytes)
             }
             Act::Stray(n) => {
-                self.count(Event::Stray);
-                return self.clients[index].stray += n;
+                let stray = self.throw_stray(index, n);
+                return self.clients[index].stray.extend(stray);
             }
             end => return self.clients[index].ends = Some(end),
         };
-        let Some(inside) = self.clients[index].inside else { return };
-        let to = self.ports[inside].own;
-        self.dispatch(from, to, bytes);
+        self.send_datagram(index, from, bytes);
     }
 
-    /// What the client is told of its relay port.
-    pub(crate) fn told(&self, client: usize) -> Option<SocketAddr> {
-        let own = self.ports[self.clients[client].inside?].own;
-        let outside = ADVERTISED[usize::from(own.is_ipv6())];
-        let is_told = self.house.advertise != Advertise::default();
-        Some(SocketAddr::new(if is_told { outside } else { own.ip() }, own.port()))
-    }
-
-    /// All that the gateway may say to a client; what it has said is the beginning of it.
-    pub(crate) fn may_say(&self, client: usize) -> Vec<u8> {
-        let Client { heard, script, said, .. } = &self.clients[client];
-        if *heard < 3 {
-            return Vec::new();
-        }
-        if *heard < script.request_end {
-            return vec![5, 0];
-        }
-        let rep = said.get(3).copied().filter(|_| self.told(client).is_none());
-        let reply = match self.told(client) {
-            Some(told) => [&[5, 0, 0][..], &encoded(told)].concat(),
-            None => [&[5, rep.unwrap_or(1), 0, 1][..], &[0; 6]].concat(),
-        };
-        [&[5, 0][..], &reply].concat()
-    }
-
-    /// The gateway has said this to a client.
-    pub(super) fn note_said(&mut self, client: usize, bytes: &[u8]) {
-        self.clients[client].said.extend_from_slice(bytes);
-        let (may, said) = (self.may_say(client), &self.clients[client].said);
-        assert!(may.starts_with(said), "client {client} is told {said:02x?}");
-        self.clients[client].is_replied = said.len() > 2 && said.len() == may.len();
+    /// What comes of a client's token is told in a while.
+    pub(crate) fn start_task(&mut self, index: usize, token: Token, task: Task) {
+        let before = self.clients[index].task.replace(token);
+        assert_eq!(before, None, "client {index}: one thing at a time");
+        let (report, reported) = mpsc::channel();
+        task.run(Box::new(move |done| report.send(done).expect("it is waited for")));
+        let done = reported.recv().expect("nobody else does the same");
+        let soon = self.random.below(30_000) as u64;
+        let after =
+            self.random.pick(&[0, soon, soon, soon, soon, soon, soon, 3_000_000, 9_999_000]);
+        self.note("task", index, after as usize);
+        self.at(self.now + after, Happening::Done { client: index, token, done });
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringsocks::access::Record;
-use ringsocks::auth::{Auth, Groups, Passwords};
+use ringsocks::auth::{Auth, Done, Groups, Passwords};
 use ringsocks::config::RelayMode;
 use ringsocks::metrics::{Datagrams, DropReason, Stage};
 use ringsocks::outcome::{Outcome, Refusal};
@@ -20,6 +20,7 @@ use ringsocks::token::{Role, Token};
 use slab::Slab;
 
 use crate::counts::Event;
+use crate::mechanism::MockMechanism;
 use crate::naive::Naive;
 use crate::names::answer;
 use crate::net::{SimNet, SimStream};
@@ -59,7 +60,7 @@ impl Gateway {
         let net = SimNet(Rc::clone(&world));
         let buffers = Buffers::new(1, RelayMode::Copy, 0);
         let host = Host { addresses: OWN.to_vec(), ..Host::default() };
-        let auth = Auth::new(Passwords::Nobody, Groups::default(), None);
+        let auth = Auth::new(Passwords::Nobody, Groups::default(), Some(Arc::new(MockMechanism)));
         let cx = Context::new(now, net, buffers, terms.into(), host.into(), auth.into());
         Gateway {
             world,
@@ -170,6 +171,7 @@ impl Gateway {
             Happening::Arrives { from, to, bytes } => {
                 self.world.borrow_mut().arrive(from, to, bytes);
             }
+            Happening::Done { client, token, done } => self.finish_task(client, token, done),
             Happening::Answer { client, token, meaning, more } => {
                 {
                     let world = &mut *self.world.borrow_mut();
@@ -195,6 +197,24 @@ impl Gateway {
                     session.handle_answer(cx, token, answer)
                 });
             }
+        }
+    }
+
+    /// A session is told what has come of what it asked, unless it has gone.
+    fn finish_task(&mut self, client: usize, token: Token, done: Done) {
+        {
+            let world = &mut *self.world.borrow_mut();
+            world.note("done", client, token.slot());
+            let task = world.clients[client].task.take();
+            assert_eq!(task, Some(token), "it is told to somebody else");
+            world.clients[client].steps += 1;
+            world.count(Event::TaskDone);
+        }
+        let mut done = Some(done);
+        self.with_session(token.slot(), |session, cx| session.handle_done(cx, token, &mut done));
+        if let Some(done) = done {
+            let ip = self.world.borrow().clients[client].script.client.ip();
+            self.cx.judge_absent(ip, done);
         }
     }
 
@@ -332,7 +352,16 @@ impl Gateway {
             letters: sum(Naive::letters_len),
         };
         assert_eq!(self.cx.datagrams.held(), expected);
+        self.check_buffers();
         assert_eq!(*self.cx.datagrams.totals(), world.totals());
+    }
+
+    /// Who has its association holds nothing of what it has said; before that a token and what was
+    /// in another may wait.
+    fn check_buffers(&self) {
+        let lent = self.cx.buffers.inboxes_lent() + self.cx.buffers.rings_lent();
+        let others = self.sessions.iter().filter(|(_, it)| it.stage != Stage::Associated).count();
+        assert!(lent <= 2 * others, "{lent} buffers for {others} sessions");
     }
 
     /// Whether the session has a reason to believe nobody tells it, and looks itself soon.
@@ -349,7 +378,7 @@ impl Gateway {
     pub(crate) fn check_empty(&self) {
         assert!(self.sessions.is_empty());
         assert_eq!(self.cx.datagrams.held(), Held::default());
-        assert_eq!(self.cx.buffers.inboxes_lent(), 0, "inboxes have leaked");
+        self.check_buffers();
         let world = &*self.world.borrow();
         assert_eq!(*self.cx.datagrams.totals(), world.totals());
         for port in &world.ports {
@@ -412,7 +441,7 @@ impl World {
                 let naive = client.naive.as_ref().expect("there is an association");
                 naive.expires_at().into_iter().chain(self.ends_at(index)).min()
             }
-            Stage::Greeting | Stage::Requesting => {
+            Stage::Greeting | Stage::Authenticating | Stage::Requesting => {
                 self.house.handshake.map(|it| client.accepted_at + it)
             }
             _ => None,
@@ -431,11 +460,16 @@ impl World {
         let client = &self.clients[index];
         let tcp = &client.tcp;
         let has_ended = (tcp.fin_arrived(OURS) || tcp.is_dead(OURS)) && !client.end_seen;
-        let listens = !matches!(stage, Stage::Closing | Stage::Severing) || tcp.is_finished(OURS);
+        let owes = || client.said.len() < self.may_say(index).len();
+        let listens = match stage {
+            Stage::Closing | Stage::Severing => tcp.is_finished(OURS),
+            // One thing at a time, and not before it is told what came of the last.
+            Stage::Authenticating => client.task.is_none() && (tcp.has_space(OURS) || !owes()),
+            _ => true,
+        };
         if !tcp.has_edge(OURS) && listens && (tcp.has_bytes(OURS) || has_ended) {
             return Some("a client that speaks");
         }
-        let owes = || client.said.len() < self.may_say(index).len();
         if !client.is_replied && !tcp.has_edge(OURS) && tcp.has_space(OURS) && owes() {
             return Some("an answer");
         }
@@ -489,6 +523,7 @@ impl World {
             Outcome::Empty | Outcome::ClientGone => {
                 !client.is_associated && (is_reset || tcp.fin_arrived(OURS))
             }
+            Outcome::BadToken => self.is_cut_off(index),
             Outcome::Drained => true,
             Outcome::Refused(Refusal::Denied) => client.is_over_cap,
             Outcome::Refused(Refusal::General) => client.has_no_port,

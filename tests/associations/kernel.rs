@@ -17,13 +17,18 @@ use ringsocks::token::{Role, Token};
 
 use crate::counts::Event;
 use crate::naive::Naive;
+use crate::opener::Opener;
 use crate::script::{FIREWALLED, Script, UNROUTABLE};
+use crate::sealer::Sealer;
+use crate::secured::Secured;
 use crate::world::{OWN, World};
 
 /// The most datagrams that are merged, and that one message is cut into.
 const SEGMENTS_MAX: usize = 64;
+/// The most messages that a turn is long enough for if each is opened or sealed.
+const SEALED_MESSAGES_MAX: usize = 8;
 /// The most that one datagram over IPv4 carries, and over IPv6 but for jumbograms.
-const DATAGRAM_MAX: [usize; 2] = [65_507, 65_527];
+pub(crate) const DATAGRAM_MAX: [usize; 2] = [65_507, 65_527];
 
 /// A bound socket.
 pub(crate) struct Port {
@@ -194,8 +199,15 @@ impl World {
         let client = &mut self.clients[index];
         client.ports_in_use += usize::from(is_ours);
         client.inside = Some(port);
-        let Script { client: from, hint, .. } = client.script;
-        client.naive = Some(Naive::new(self.rules, from.ip(), hint, self.now));
+        let Script { client: from, hint, ref secured, .. } = client.script;
+        let sealed = client.sealer.as_ref().map_or(0, Sealer::number);
+        let ours = secured.as_ref().and_then(Secured::our_end);
+        let is_clear = secured.is_some() && ours.is_none();
+        let opener = ours.map(|ours| Opener::new(ours, sealed));
+        client.naive = Some(Naive::new(self.rules, (from.ip(), hint), opener, self.now));
+        if is_clear {
+            self.count(Event::Cleared);
+        }
     }
 
     fn may_bind_inside(&mut self, client: usize, address: SocketAddr) -> io::Result<()> {
@@ -274,7 +286,9 @@ impl World {
     }
 
     fn receive(&mut self, index: usize, batch: &mut Batch, max: usize) -> io::Result<usize> {
-        assert!((1..=Batch::LEN_MAX).contains(&max));
+        let is_sealed = self.clients[self.ports[index].client].sealer.is_some();
+        let most = if is_sealed { SEALED_MESSAGES_MAX } else { Batch::LEN_MAX };
+        assert!((1..=most).contains(&max));
         self.mind_calls();
         if self.weather.is_starved || self.fails() {
             self.count(Event::ShortageReceiving);
@@ -385,6 +399,10 @@ impl World {
         let (now, from) = (self.now, if is_inside { own } else { outside_of(own) });
         for bytes in datagrams {
             self.with_naive(client, |naive, _| naive.note_sent(!is_inside, to, &bytes, now));
+            if let Some(sealer) = self.clients[client].sealer.as_mut().filter(|_| is_inside) {
+                sealer.hear(&bytes);
+                self.count(Event::SealedDown);
+            }
             self.dispatch(from, to, bytes);
         }
     }

@@ -1,7 +1,7 @@
 //! Associations over a model of datagram sockets, driven by nothing but a seed.
 //!
-//! Each seed throws clients that send well and badly, targets that answer or do not, strangers,
-//! names, and the weather between them, and plays them against the sessions the reactor runs. Beside
+//! Each seed throws clients that send and seal well and badly, targets that answer or do not,
+//! strangers, names, and the weather between them, and plays them against the sessions the reactor runs. Beside
 //! each association goes a naive one, which decides datagram by datagram what must become of it.
 //! Where a seed fails, `RINGSOCKS_SIMULATION_SEED=n cargo test --test associations -- --nocapture`
 //! plays it alone and prints what happened.
@@ -10,12 +10,18 @@ mod clients;
 mod counts;
 mod gateway;
 mod kernel;
+#[path = "../support/mechanism.rs"]
+mod mechanism;
 mod naive;
 mod names;
 mod net;
+mod opener;
 #[path = "../simulation/random.rs"]
 mod random;
+mod replies;
 mod script;
+mod sealer;
+mod secured;
 #[path = "../simulation/seeds.rs"]
 mod seeds;
 #[path = "../simulation/tcp.rs"]
@@ -48,7 +54,7 @@ use crate::world::{ADVERTISED, Happening, House, Weather, World};
 
 const SEEDS: u64 = 2000;
 /// How sessions of these end, and no others.
-const OUTCOMES: [&str; 9] = [
+const OUTCOMES: [&str; 10] = [
     "finished",
     "client_gone",
     "client_reset",
@@ -58,6 +64,7 @@ const OUTCOMES: [&str; 9] = [
     "refused_01",
     "refused_02",
     "empty",
+    "bad_token",
 ];
 
 #[test]
@@ -80,7 +87,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     let weather = throw_weather(&mut random);
     let clients = random.between(1, 6);
     let scripts: Vec<Script> =
-        (0..clients).map(|number| Script::throw(&mut random, number as u16)).collect();
+        (0..clients).map(|it| Script::throw(&mut random, it as u16, terms.sealing)).collect();
     let ticks_max = random.pick(&[300, 2000]);
     let drains = random.once_in(10);
     let (handshake, idle) = (house.handshake, house.idle);
@@ -99,8 +106,7 @@ fn play(seed: u64, verbose: bool) -> Played {
     }
     world.borrow_mut().note("clients fall silent", 0, 0);
     // Who has not come by now comes no more, and nobody does what is left to be done.
-    let goes_on =
-        |it: &Happening| matches!(it, Happening::Arrives { .. } | Happening::Answer { .. });
+    let goes_on = |it: &Happening| !matches!(it, Happening::Arrival(_) | Happening::Act(..));
     world.borrow_mut().happenings.retain(|_, it| goes_on(it));
     if drains || idle.is_none() {
         if !gateway.is_empty() {
@@ -159,16 +165,18 @@ fn throw_terms(random: &mut Random) -> (Terms, House, Rules) {
     let permitted = permitted.map(|it| TargetRule::Network(it.parse().unwrap()));
     let udp_ports = Ports::new(udp.ports, random.next() as u32).into();
     let bind_ports = Ports::new(bind.ports, 0).into();
+    let accepted = vec![AuthMethod::Gssapi, AuthMethod::None];
+    let confidential = random.once_in(3);
     let timeout = Timeouts {
         handshake: duration(handshake),
         resolve: duration(resolve),
         ..Config::default().timeout
     };
     let terms = Terms {
-        methods: vec![Methods::new(vec![AuthRule::for_everyone(vec![AuthMethod::None])])],
+        methods: vec![Methods::new(vec![AuthRule::for_everyone(accepted)])],
         penalties: Penalties::new(penalty).into(),
         admitted: Admitted::new(None).into(),
-        sealing: Sealing::default(),
+        sealing: Sealing { confidential, may_be_clear: !confidential && random.once_in(3) },
         timeout,
         commands: vec![Commands::new(Some(vec![ListenCommand::Udp]))],
         targets: vec![Targets::new(Some(permitted.to_vec()))],

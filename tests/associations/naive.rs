@@ -8,7 +8,9 @@ use ringsocks::config::{ClientCheck, Filter, Fragments};
 use ringsocks::metrics::{Datagrams, DropReason};
 
 use crate::counts::Event;
+use crate::opener::Opener;
 use crate::script::{DENIED, addressed};
+use crate::sealer::Genuine;
 
 /// RFC 1928 section 7 asks for no less than five seconds.
 const FRAGMENTS_PATIENCE: u64 = 5_000_000;
@@ -43,6 +45,8 @@ pub(crate) trait Surroundings {
     fn foresee(&mut self, name: &str) -> Foreseen;
     /// What is known of this name without asking.
     fn known(&self, name: &str) -> Option<Meaning>;
+    /// What these bytes carry, if the client has sealed them.
+    fn opened(&self, bytes: &[u8]) -> Option<Genuine>;
     fn count(&mut self, event: Event);
 }
 
@@ -60,6 +64,8 @@ pub(crate) type Meaning = Option<Vec<IpAddr>>;
 pub(crate) struct Naive {
     rules: Rules,
     ip: IpAddr,
+    /// What opens and seals its datagrams, if they are.
+    opener: Option<Opener>,
     /// Where the client's datagrams come from, as far as is known.
     pub(crate) client: Option<SocketAddr>,
     /// Those sent to last at the end.
@@ -110,11 +116,17 @@ struct Heard {
 
 impl Naive {
     /// An association of the client at `ip`, which has said that it will send from `hint`.
-    pub(crate) fn new(rules: Rules, ip: IpAddr, hint: SocketAddr, now: u64) -> Naive {
+    pub(crate) fn new(
+        rules: Rules,
+        (ip, hint): (IpAddr, SocketAddr),
+        opener: Option<Opener>,
+        now: u64,
+    ) -> Naive {
         let counts = rules.check == ClientCheck::Strict && hint.ip() == ip && hint.port() != 0;
         Naive {
             rules,
             ip,
+            opener,
             client: counts.then_some(hint),
             contacts: Vec::new(),
             parts: Vec::new(),
@@ -136,6 +148,17 @@ impl Naive {
         if !self.may_be_the_client(source) {
             return self.drop_some(DropReason::Stranger, 1);
         }
+        let opened;
+        let bytes = match &mut self.opener {
+            None => bytes,
+            Some(opener) => match opener.open(around, bytes) {
+                Some(message) => {
+                    opened = message;
+                    &opened
+                }
+                None => return self.drop_some(DropReason::Unsealed, 1),
+            },
+        };
         let Some(Heard { frag, to, data }) = parse(bytes) else {
             return self.drop_some(DropReason::Malformed, 1);
         };
@@ -306,7 +329,7 @@ impl Naive {
     /// Somebody's datagram has come to the port for targets.
     pub(crate) fn hear_outside(
         &mut self,
-        around: &impl Surroundings,
+        around: &mut impl Surroundings,
         source: SocketAddr,
         bytes: &[u8],
     ) {
@@ -318,9 +341,28 @@ impl Naive {
         let bytes_max = if client.is_ipv4() { 65_507 } else { 65_527 };
         let data = bytes.len();
         let bytes = [&addressed(0, source)[..], bytes].concat();
-        if bytes.len() > bytes_max {
+        let has_room = match &self.opener {
+            Some(opener) => opener.has_room(bytes.len(), bytes_max),
+            None => bytes.len() <= bytes_max,
+        };
+        if !has_room {
+            let would = bytes.len() <= bytes_max;
+            around.count(if would { Event::NoRoomToSeal } else { Event::TooLong });
             return self.drop_some(DropReason::TooLarge, 1);
         }
+        let sealed = match &mut self.opener {
+            Some(opener) => {
+                if !opener.has_room(bytes.len() + 1, bytes_max) {
+                    around.count(Event::SealedFull);
+                }
+                opener.seal(&bytes)
+            }
+            None => Some(bytes),
+        };
+        let Some(bytes) = sealed else {
+            around.count(Event::ContextOver);
+            return self.drop_some(DropReason::Unsent, 1);
+        };
         self.due.push(Due { to: client, goes_up: false, bytes, data, excuse: None });
     }
 

@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use ringsocks::session::Sealing;
+
 use crate::names::name;
 use crate::random::Random;
+use crate::sealer::Sealer;
+use crate::secured::Secured;
 
 /// One client, from its arrival to its end.
 pub(crate) struct Script {
@@ -14,6 +18,11 @@ pub(crate) struct Script {
     /// What it says that it will send from.
     pub(crate) hint: SocketAddr,
     pub(crate) asks: Vec<u8>,
+    /// Its security context, if it wants one, and what it seals with until it has come.
+    pub(crate) secured: Option<Secured>,
+    pub(crate) sealer: Option<Sealer>,
+    /// One in so many datagrams is not sealed well.
+    pub(crate) slips: usize,
     /// How many bytes they would be in full.
     pub(crate) request_end: usize,
     /// How it ends before it has been told anything, if it does.
@@ -112,7 +121,7 @@ const fn target(ip: IpAddr, port: u16, manner: Manner) -> Target {
 }
 
 impl Script {
-    pub(crate) fn throw(random: &mut Random, number: u16) -> Script {
+    pub(crate) fn throw(random: &mut Random, number: u16, sealing: Sealing) -> Script {
         let host = 10 + number / random.pick(&[1, 2]);
         let (client, own) = match random.below(6) {
             0 | 1 => (format!("[2001:db8:c::{host}]:5000"), "[2001:db8::254]:1080"),
@@ -134,8 +143,11 @@ impl Script {
             client,
             own,
             hint,
-            request_end: 3 + request(hint).len(),
+            request_end: 0,
             asks: [&[5, 1, 0][..], &request(hint)].concat(),
+            secured: None,
+            sealer: None,
+            slips: random.pick(&[4, 12, 60]),
             hangs_up: None,
             queues: [(); 2].map(|()| random.pick(&[3, 40, 4096, 100_000])),
             chunk_max: random.pick(&[1, 5, 100]),
@@ -143,6 +155,14 @@ impl Script {
             acts: Vec::new(),
             hears_for: random.pick(&[u64::MAX, u64::MAX, 200_000, 3_000_000]),
         };
+        if random.once_in(2) {
+            let (secured, asks, sealer) = Secured::throw(random, sealing, &request(hint));
+            (script.secured, script.asks, script.sealer) = (Some(secured), asks, sealer);
+            // It has more to say than others, and is told more.
+            script.queues = script.queues.map(|len| len.max(40));
+            script.chunk_max = script.chunk_max.max(script.asks.len() / 20);
+        }
+        script.request_end = script.asks.len();
         if random.once_in(15) {
             let end = random.below(script.asks.len() + 1);
             script.asks.truncate(end);

@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ringsocks::auth::Done;
 use ringsocks::config::Advertise;
+use ringsocks::proto::gssapi::HEADER_BYTES;
 use ringsocks::token::Token;
 
 use crate::clients::Client;
 use crate::counts::Event;
-use crate::kernel::Port;
+use crate::kernel::{DATAGRAM_MAX, Port};
+use crate::mechanism::overhead;
 use crate::naive::{Foreseen, Meaning, Naive, Rules, Surroundings};
 use crate::names::Zone;
 use crate::random::Random;
-use crate::script::{Act, DENIED, Manner, STRANGER, Script, TARGETS, Target, numbered, v4, v6};
+use crate::script::{
+    Act, DENIED, Manner, STRANGER, Script, TARGETS, Target, addressed, numbered, v4, v6,
+};
+use crate::sealer::Genuine;
 
 /// Our addresses: where clients find us, and where packets to others leave from.
 pub(crate) const OWN: [IpAddr; 5] = [
@@ -41,6 +47,12 @@ pub(crate) enum Happening {
         token: Token,
         meaning: Meaning,
         more: bool,
+    },
+    /// A client's token was looked at.
+    Done {
+        client: usize,
+        token: Token,
+        done: Done,
     },
 }
 
@@ -252,7 +264,7 @@ impl World {
         let len = match self.random.below(40) {
             0 => 0,
             1 => 65_507,
-            2 => 65_490,
+            2 => throw_border(&mut self.random, address),
             3..10 => self.random.below(1400),
             _ => 100,
         };
@@ -298,6 +310,13 @@ impl World {
         self.clients[client].naive = Some(naive);
         Some(result)
     }
+}
+
+/// As much as just fits a sealed datagram for some client, or one byte more.
+fn throw_border(random: &mut Random, source: SocketAddr) -> usize {
+    let carried = random.pick(&DATAGRAM_MAX);
+    let wrapping = HEADER_BYTES + overhead(random.once_in(2)) + addressed(0, source).len();
+    carried - wrapping + random.below(2)
 }
 
 /// The world as an association finds it.
@@ -346,6 +365,10 @@ impl Surroundings for Around<'_> {
 
     fn known(&self, name: &str) -> Option<Meaning> {
         self.world.zone.known(name)
+    }
+
+    fn opened(&self, bytes: &[u8]) -> Option<Genuine> {
+        self.world.clients[self.client].sealer.as_ref()?.opened(bytes)
     }
 
     fn foresee(&mut self, name: &str) -> Foreseen {

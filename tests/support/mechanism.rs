@@ -23,7 +23,7 @@ const CONFIDENTIAL: u8 = 2;
 const CONTEXT_MAGIC: &[u8; 4] = b"mock";
 
 /// One so many before the last cannot be told from one that has come before.
-const WINDOW: u64 = 64;
+pub const WINDOW: u64 = 64;
 
 /// One end of an established context.
 pub struct MockSeal {
