@@ -228,12 +228,15 @@ fn without_words(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Whether an argument, or a value, is neither empty nor a flag nor a command.
+/// Whether an argument, or a value, is neither empty nor a flag nor a command. What only begins like
+/// a flag is none: `--useralice:PASSWORD`.
 fn is_word(argument: &str) -> bool {
-    let is_flag = argument.starts_with("--") && !argument.contains('=')
-        || argument.starts_with('-') && argument.chars().count() == 2;
     let mut commands = Args::command();
     commands.build();
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '-' || c == '_';
+    let is_flag = argument.strip_prefix("--").is_some_and(|name| name.chars().all(is_letter))
+        || argument.starts_with('-') && argument.chars().count() == 2
+        || commands.get_arguments().any(|flag| flag.to_string() == argument);
     !argument.is_empty() && !is_flag && commands.find_subcommand(argument).is_none()
 }
 
