@@ -484,7 +484,8 @@ proptest! {
         confidential in any::<bool>(),
         rings in 0usize..2,
     ) {
-        let bytes: Vec<u8> = (0..60_000u32).map(|i| (i % 251) as u8).collect();
+        // More than all offers together: what is sent is never nothing.
+        let bytes: Vec<u8> = (0..120_000u32).map(|i| (i % 251) as u8).collect();
         let mut buffers = Buffers::new(rings, RelayMode::Copy, 0);
         let mut endpoint = sealed_by(MockSeal::acceptor(KEY), Scripted::sending(rooms), confidential);
         let (mut counted, mut offered) = (0, 0);
