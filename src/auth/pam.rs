@@ -1,9 +1,9 @@
 use std::error::Error;
-use std::ffi::{CStr, CString, NulError};
-use std::fmt;
+use std::ffi::{CStr, CString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::{fmt, fs, io};
 
 use zeroize::Zeroizing;
 
@@ -28,8 +28,8 @@ pub enum PamError {
         /// What it is.
         service: String,
     },
-    /// The folder of its configuration cannot be one's path.
-    Folder(NulError),
+    /// The folder of its configuration is none: PAM would not say more than that it gives up.
+    Folder(String),
     /// The service's modules cannot be used.
     Service {
         /// Its name.
@@ -46,9 +46,7 @@ impl fmt::Display for PamError {
             PamError::Name { service } => {
                 write!(f, "PAM: service {service:?} cannot be the name of a file")
             }
-            PamError::Folder(error) => {
-                write!(f, "PAM: this cannot be the path of a folder: {error}")
-            }
+            PamError::Folder(problem) => write!(f, "PAM: this is no folder: {problem}"),
             PamError::Service { service, refused } => {
                 write!(f, "PAM: service {service:?}: {refused}")
             }
@@ -65,13 +63,14 @@ impl Pam {
         if service.is_empty() || service.contains('/') {
             return Err(named());
         }
+        let confdir = confdir
+            .map(path_of_folder)
+            .transpose()
+            .map_err(|problem| PamError::Folder(problem.to_string()))?;
         let pam = Pam {
             library: Library::open(library).map_err(PamError::Library)?,
             service: CString::new(service).map_err(|_| named())?,
-            confdir: confdir
-                .map(|folder| CString::new(folder.as_os_str().as_bytes()))
-                .transpose()
-                .map_err(PamError::Folder)?,
+            confdir,
         };
         let probed = pam.library.probe(pam.service());
         probed.map_err(|refused| PamError::Service { service: service.into(), refused })?;
@@ -99,6 +98,13 @@ impl Pam {
     fn service(&self) -> Service<'_> {
         Service { name: &self.service, confdir: self.confdir.as_deref() }
     }
+}
+
+fn path_of_folder(path: &Path) -> io::Result<CString> {
+    if !fs::metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
 fn terminated(field: &[u8]) -> Zeroizing<Vec<u8>> {

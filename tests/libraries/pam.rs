@@ -45,10 +45,13 @@ fn a_service_that_cannot_be_is_an_error() {
     }
     let said = "start: said by the stub (error 26)";
     assert_eq!(open("start=26", None), Some(format!("PAM: service \"start=26\": {said}")));
-    assert_eq!(open("x", Some("/none/such".as_ref())), Some(format!("PAM: service \"x\": {said}")));
+    let folder = |path: &str| open("x", Some(path.as_ref())).expect("it is no folder");
+    assert!(folder("/none/such").starts_with("PAM: this is no folder: No such file"));
+    assert_eq!(folder("/dev/null"), "PAM: this is no folder: not a directory");
+    assert!(folder("a\0b").starts_with("PAM: this is no folder: "));
+    assert_eq!(open("x", Some("/dev".as_ref())), Some(format!("PAM: service \"x\": {said}")));
     assert!(open("start=0", None).is_some(), "there is nothing to ask");
     assert!(open("start=666", None).unwrap().ends_with("start: no text (error 666)"));
-    assert!(open("x", Some("a\0b".as_ref())).is_some());
     assert_eq!(open("x", None), None);
 }
 

@@ -43,7 +43,7 @@ int pam_start_confdir(const char *service, const char *user, const conversation 
                       const char *confdir, handle **out) {
     int code = number(service, "start=", -1);
     if (code >= 0) return code;
-    if (confdir && strcmp(confdir, "/none/such") == 0) return 26;
+    if (confdir && strcmp(confdir, "/dev") == 0) return 26;
     handle *made = calloc(1, sizeof *made);
     made->service = strdup(service);
     made->user = strdup(user);

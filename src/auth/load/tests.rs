@@ -264,6 +264,9 @@ fn what_the_configuration_has_wrong_is_said_where_it_stands() {
     let pam = "pam_service = \"none-such\"\npam_library = \"./nothing.so\"";
     let error = problem("r.toml", pam);
     assert!(error.starts_with("r.toml:2:15: pam_library: PAM: library "), "{error}");
+    let pam = "pam_service = \"other\"\npam_confdir = \"/none/such\"";
+    let error = problem("r.toml", pam);
+    assert!(error.starts_with("r.toml:2:15: pam_confdir: PAM: this is no folder: "), "{error}");
 }
 
 #[test]
