@@ -167,10 +167,9 @@ fn add_user(
     value: &[u8],
     place: impl Fn() -> Place,
 ) -> Result<(), Error> {
-    let stored = Stored::parse(value).map_err(|problem| {
-        let problem = format!("user \"{}\": {problem}", name.escape_ascii());
-        Error::new(place(), problem).hint(ACCEPTED)
-    })?;
+    // The name is not repeated: in a line that is the wrong way round it is the password.
+    let stored =
+        Stored::parse(value).map_err(|problem| Error::new(place(), problem).hint(ACCEPTED))?;
     users.add(name, stored).map_err(|Taken| {
         let problem = format!("user \"{}\" is there more than once", name.escape_ascii());
         Error::new(place(), problem).hint("a user stands in one line, or in the configuration")

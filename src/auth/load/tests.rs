@@ -63,7 +63,7 @@ fn an_error_names_the_line_and_what_to_do() {
     let error = users("# DES:\nalice:ab5da3hZp5iFU\n").unwrap_err();
     assert_eq!(
         error,
-        "USERS:2: user \"alice\": DES-crypt hashes are not safe, nor accepted\n  = accepted are \
+        "USERS:2: DES-crypt hashes are not safe, nor accepted\n  = accepted are \
          argon2id ($argon2id$v=19$...), bcrypt ($2a$, $2b$, $2y$), sha256-crypt ($5$), \
          sha512-crypt ($6$), yescrypt ($y$) and plain:PASSWORD; `ringsocks passwd NAME` makes a \
          line of them"
@@ -73,15 +73,15 @@ fn an_error_names_the_line_and_what_to_do() {
         "USERS:3: user \"alice\" is there more than once",
     );
     assert_refused("alice\n", "USERS:1: there is no colon after a user's name");
-    assert_refused("alice:\n", "USERS:1: user \"alice\": there is no hash");
-    assert_refused("alice: \n", "USERS:1: user \"alice\": this is no hash that is known here");
+    assert_refused("alice:\n", "USERS:1: there is no hash");
+    assert_refused("alice: \n", "USERS:1: this is no hash that is known here");
     assert_refused(
         format!("alice:{HASHED}:19000:0:99999:7:::\n"),
-        "USERS:1: user \"alice\": the sha512-crypt hash is not whole",
+        "USERS:1: the sha512-crypt hash is not whole",
     );
     assert_refused(
         "alice:$2y$31$abcdefghijklmnopqrstuuetGRvO6QNMBbbIoo5tpQkbPXg26U9Qu",
-        "USERS:1: user \"alice\": the bcrypt hash needs a cost of 4 to 14",
+        "USERS:1: the bcrypt hash needs a cost of 4 to 14",
     );
     assert_refused(
         format!("{}:{HASHED}", "x".repeat(256)),
@@ -111,6 +111,7 @@ fn no_error_repeats_a_password_or_a_hash() {
         format!("alice:plain:canary-7f3a{}", "x".repeat(256)),
         "alice:plain:x\nalice:plain:canary-7f3a".to_owned(),
         format!("\t canary-7f3a{}:x", "x".repeat(256)),
+        "canary-7f3a:alice".to_owned(),
     ] {
         let error = users(&text).unwrap_err();
         assert!(!error.contains("canary"), "{error}");
@@ -131,7 +132,7 @@ fn users_of_the_configuration_and_of_the_file_come_together() {
     assert!(error.starts_with(&place), "{error}");
 
     let error = read_users(inline("canary"), None).unwrap_err().to_string();
-    assert!(error.starts_with("users.alice: user \"alice\": this is no hash"), "{error}");
+    assert!(error.starts_with("users.alice: this is no hash"), "{error}");
     assert!(!error.contains("canary"), "{error}");
 }
 
@@ -257,7 +258,7 @@ fn problem(name: &str, text: &str) -> String {
 #[test]
 fn what_the_configuration_has_wrong_is_said_where_it_stands() {
     let error = problem("r.toml", "[users]\nbob = \"plain:x\"\nalice = \"$9$canary\"");
-    let expected = "r.toml:3:9: users.alice: user \"alice\": this is no hash";
+    let expected = "r.toml:3:9: users.alice: this is no hash";
     assert!(error.starts_with(expected) && !error.contains("canary"), "{error}");
     let error = problem("r.toml", "[gssapi]\nlibrary = \"./nothing.so\"\nservice = \"rcmd\"");
     assert!(error.starts_with("r.toml:2:11: gssapi.library: "), "{error}");
