@@ -341,11 +341,15 @@ fn a_flood_of_names_is_dropped_and_others_have_theirs_resolved() {
             other.expect(udp.address(), &[number]);
         }
     });
-    client.expect_echo(udp.address(), 100);
-    wait_all_counted(&server, NAMES + 1 + 20);
+    // The end of the flood may still fill the queue; and what is behind a loss tells of it.
+    let probes = repeat_until(|| {
+        client.send_to(udp.address(), b"!");
+        client.receive_within(Duration::from_secs(1)).is_some()
+    });
+    wait_all_counted(&server, NAMES + probes + 20);
     let counters = server.counters();
     let dropped = counters["drops_unresolved"] + counters["drops_overflow"];
-    assert_eq!(dropped, NAMES, "{counters:?}");
+    assert!((NAMES..NAMES + probes).contains(&dropped), "{counters:?}");
     drop((client, other));
     baseline.assert_at_rest();
 }
