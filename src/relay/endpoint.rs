@@ -90,7 +90,7 @@ pub struct Endpoint<S> {
     urgent: bool,
     ended: bool,
     finished: bool,
-    starved: bool,
+    pub(super) starved: bool,
     fault: Fault,
     /// What opens and seals the messages of a client that has asked for that.
     pub(super) stage: Option<Box<Stage>>,
@@ -295,8 +295,7 @@ impl<S: Socket> Endpoint<S> {
         self.fault != Fault::Sound || !matches!(self.socket.unacknowledged(), Ok(1..))
     }
 
-    /// Has it looked at again, and nothing received before there is news: there is no room for it, or
-    /// none has come.
+    /// Nothing can be received before it is looked at again: there is no room for it.
     pub(super) fn starve(&mut self) {
         (self.readable, self.starved) = (false, true);
     }

@@ -309,8 +309,14 @@ impl<S: Socket> Endpoint<S> {
     /// is no other way to get it back. To be called as often as it is [looked at](Self::look_again).
     pub fn outstays(&mut self, now: Instant, buffers: &mut Buffers) -> bool {
         let since = self.stage.as_mut().and_then(|stage| stage.tokens.shrink(now, buffers));
+        self.note_room();
         let is_long = |since| now.saturating_duration_since(since) >= Stage::KEPT_MAX;
         since.is_some_and(is_long) && buffers.are_short()
+    }
+
+    /// What keeps more room than an inbox is looked at again, whether or not more of it is asked for.
+    fn note_room(&mut self) {
+        self.starved |= self.stage.as_ref().is_some_and(|stage| stage.tokens.keeps_room());
     }
 
     // A function of its own: what goes through no stage is not to make room for one.
@@ -348,6 +354,7 @@ impl<S: Socket> Endpoint<S> {
             Err(received) => received,
         };
         self.stage = Some(stage);
+        self.note_room();
         received
     }
 }

@@ -74,7 +74,8 @@ impl Tokens {
                 Ok(Err(needed)) => needed,
             };
             if !from.is_readable() {
-                return Framed::Not(self.pause(Received::Blocked, from, buffers));
+                self.release_empty(buffers);
+                return Framed::Not(Received::Blocked);
             }
             let Some((ring, wanted)) = self.room(needed, buffers) else {
                 from.starve();
@@ -82,27 +83,16 @@ impl Tokens {
             };
             match from.recv_raw(&mut ring.room()[..wanted]) {
                 Received::Bytes(n) => ring.fill(n),
-                received => return Framed::Not(self.pause(received, from, buffers)),
+                received => {
+                    self.release_empty(buffers);
+                    return Framed::Not(received);
+                }
             }
         }
     }
 
-    /// No more has come: who is known and keeps much room for what has is [looked at](Self::shrink)
-    /// again.
-    fn pause<S: Socket>(
-        &mut self,
-        received: Received,
-        from: &mut Endpoint<S>,
-        buffers: &mut Buffers,
-    ) -> Received {
-        self.release_empty(buffers);
-        if received == Received::Blocked && self.trusted && self.keeps_room() {
-            from.starve();
-        }
-        received
-    }
-
-    fn keeps_room(&self) -> bool {
+    /// Whether what is there keeps more than an inbox: it is to be [looked at](Self::shrink) again.
+    pub(super) fn keeps_room(&self) -> bool {
         self.ring.as_ref().is_some_and(|ring| ring.capacity() > INBOX_BYTES)
     }
 

@@ -338,6 +338,35 @@ fn a_token_outstays_where_others_wait_and_only_there() {
 }
 
 #[test]
+fn what_has_begun_behind_a_message_is_looked_at_again() {
+    let messages = [&[5; 20_000][..], &[6; 10_000], &[7; 60_000]];
+    let mut seal = MockSeal::initiator(KEY);
+    let [large, next, last] = messages.map(|message| said(&mut seal, &[message], true));
+    let mut buffers = buffers();
+    let mut client = sealed([large, [&next[..], &last[..5]].concat()], true);
+    let mut target = endpoint(Scripted::default(), READY);
+    let mut lane = Lane::new(None);
+    for _ in 0..2 {
+        client.handle_readiness(READY);
+        pump(&mut client, &mut lane, &mut target, &mut buffers, &mut Work::new());
+    }
+    assert_eq!((lane.bytes(), lane.is_pending()), (30_000, false));
+    assert!(!client.is_readable() && client.is_starved());
+    let now = Instant::now();
+    for second in 0..2 {
+        client.look_again();
+        client.outstays(now + Duration::from_secs(second), &mut buffers);
+    }
+    assert_eq!((buffers.inboxes_lent(), buffers.rings_lent()), (1, 0));
+    assert!(!client.is_starved(), "an inbox is everybody's");
+    client.scripted().incoming.push_back(Ok(last[5..].to_vec()));
+    client.handle_readiness(READY);
+    pump(&mut client, &mut lane, &mut target, &mut buffers, &mut Work::new());
+    assert!(target.scripted().sent == messages.concat());
+    assert_nothing_held(&buffers);
+}
+
+#[test]
 fn a_context_that_has_no_more_to_give_and_a_broken_socket_send_nothing() {
     let mut buffers = buffers();
     let mut spent = sealed_by(MockSeal::acceptor(KEY).lasting(1), Scripted::default(), false);
