@@ -112,7 +112,7 @@ impl Stage {
         self.tokens.consume(n);
         self.opened -= n;
         if self.opened == 0 {
-            self.tokens.consume(mem::take(&mut self.trailer));
+            self.tokens.end(mem::take(&mut self.trailer));
         }
     }
 

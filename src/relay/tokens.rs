@@ -135,6 +135,12 @@ impl Tokens {
         }
     }
 
+    /// Forgets the first `n` bytes, which are the last of a token: what is behind them is another.
+    pub(super) fn end(&mut self, n: usize) {
+        self.consume(n);
+        self.seen = None;
+    }
+
     /// Forgets everything, and says how much that was.
     pub(super) fn clear(&mut self) -> usize {
         let len = self.ring.as_ref().map_or(0, Ring::len);

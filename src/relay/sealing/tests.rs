@@ -367,6 +367,24 @@ fn what_has_begun_behind_a_message_is_looked_at_again() {
 }
 
 #[test]
+fn a_token_is_not_held_to_what_the_one_before_it_has_kept() {
+    let mut seal = MockSeal::initiator(KEY);
+    let stream = said(&mut seal, &[&[5; 60_000], &[6; 60_000]], true);
+    let now = Instant::now();
+    let seconds = |n| now + Duration::from_secs(n);
+    let mut buffers = Buffers::new(0, RelayMode::Copy, 0);
+    let mut client = sealed([stream[..110_000].to_vec(), vec![0]], true);
+    client.recv(&mut [0; 10], &mut buffers);
+    // Its reader takes its time.
+    assert!(!client.outstays(now, &mut buffers));
+    while buffers.token_room(RING_BYTES, None, true).is_some() {}
+    client.handle_readiness(READY);
+    assert_eq!(hear(&mut client, &mut buffers, 59_990).0.len(), 59_990);
+    assert!(!client.outstays(seconds(60), &mut buffers));
+    assert!(client.outstays(seconds(120), &mut buffers));
+}
+
+#[test]
 fn a_context_that_has_no_more_to_give_and_a_broken_socket_send_nothing() {
     let mut buffers = buffers();
     let mut spent = sealed_by(MockSeal::acceptor(KEY).lasting(1), Scripted::default(), false);
