@@ -43,8 +43,6 @@ impl Tokens {
     /// What is full of a stranger's bytes is replaced by what has so many times its room, and a ring
     /// is the last.
     const GROWTH: usize = 4;
-    /// What is stalled has room for so many times itself.
-    const ROOM: usize = 2;
 
     /// Tokens of somebody unknown that begin with what was received already.
     pub fn new(received: Option<Ring>) -> Tokens {
@@ -107,7 +105,7 @@ impl Tokens {
         self.seen = Some(Seen { since, len });
         let is_stalled = before.is_some_and(|seen| len.abs_diff(seen.len) < INBOX_BYTES);
         if is_stalled && len <= capacity / Self::GROWTH {
-            let smaller = buffers.room_for(Self::ROOM * len);
+            let smaller = buffers.room_for(len);
             self.move_to(smaller, buffers);
         }
         Some(since)

@@ -156,10 +156,10 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_stalled_token_of_who_is_known_keeps_what_is_there() {
     for (len, room) in [
         (5, INBOX_BYTES),
-        (512, INBOX_BYTES),
-        (1025, 4096),
-        (9000, 32 * 1024),
-        (32 * 1024, 64 * 1024),
+        (INBOX_BYTES, INBOX_BYTES),
+        (1025, 2048),
+        (9000, 16 * 1024),
+        (32 * 1024, 32 * 1024),
         (32 * 1024 + 1, RING_BYTES),
         (TOKEN_MAX, RING_BYTES),
     ] {
