@@ -308,8 +308,7 @@ mod tests {
     fn a_lent_buffer_is_always_empty() {
         let mut buffers = Buffers::new(1, RelayMode::Auto, 0);
         let mut ring = buffers.ring().unwrap();
-        ring.room()[..6].copy_from_slice(b"secret");
-        ring.fill(6);
+        ring.extend(b"secret");
         buffers.give(ring);
         assert!(buffers.ring().unwrap().is_empty());
     }

@@ -639,8 +639,7 @@ mod tests {
     fn early_bytes_go_first() {
         let mut bench = Bench::new(Scripted::receiving([Ok(&b"late"[..])]), Scripted::default(), 1);
         let mut early = bench.buffers.inbox();
-        early.room()[..5].copy_from_slice(b"early");
-        early.fill(5);
+        early.extend(b"early");
         bench.lane = Lane::new(Some(early));
         bench.pump();
         assert_eq!(bench.sent(), b"earlylate");

@@ -72,6 +72,12 @@ impl Ring {
         self.len += n;
     }
 
+    /// Adds these bytes, all of which [`room`](Self::room) takes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.room()[..bytes.len()].copy_from_slice(bytes);
+        self.fill(bytes.len());
+    }
+
     /// Moves what it holds to the front, so that [`bytes`](Self::bytes) is all of it.
     pub fn align(&mut self) {
         match self.start + self.len <= self.capacity() {

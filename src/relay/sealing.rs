@@ -248,8 +248,7 @@ impl Stage {
                 Sent::Blocked => {
                     let rest = &token[sent..];
                     let mut unsent = buffers.room_for(rest.len());
-                    unsent.room()[..rest.len()].copy_from_slice(rest);
-                    unsent.fill(rest.len());
+                    unsent.extend(rest);
                     (self.unsent, self.carries) = (Some(unsent), n);
                     return Sent::Blocked;
                 }

@@ -207,13 +207,12 @@ impl Tokens {
         larger.or_else(|| old.is_none().then(|| buffers.inbox()))
     }
 
-    fn move_to(&mut self, mut larger: Ring, buffers: &mut Buffers) {
+    fn move_to(&mut self, mut ring: Ring, buffers: &mut Buffers) {
         if let Some(old) = self.ring.take() {
-            larger.room()[..old.len()].copy_from_slice(old.bytes());
-            larger.fill(old.len());
+            ring.extend(old.bytes());
             buffers.give_token_room(old, self.trusted);
         }
-        self.ring = Some(larger);
+        self.ring = Some(ring);
     }
 }
 

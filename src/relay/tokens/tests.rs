@@ -375,8 +375,7 @@ proptest! {
         let (first, mut rest) = stream.split_at(begins_with.min(stream.len()));
         if !first.is_empty() {
             let mut inbox = buffers.inbox();
-            inbox.room()[..first.len()].copy_from_slice(first);
-            inbox.fill(first.len());
+            inbox.extend(first);
             tokens = Tokens::new(Some(inbox));
         }
         tokens.trusted = trusted;
