@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::client::BOTH_LEVELS;
+use crate::client::{BOTH_LEVELS, Client, Level};
 use crate::support::peer::Peer;
 use crate::support::random_bytes;
 use crate::support::socks::{BIND, refusal, request};
@@ -11,15 +11,21 @@ use crate::world::World;
 /// From whom a peer is awaited.
 const US: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
+/// A client whose first reply has told where we listen for its peer.
+fn awaiting_a_peer(world: &World, level: Level) -> (Client<'_>, SocketAddr) {
+    let client = world.agreed(level);
+    client.send(&request(BIND, US));
+    let listening = client.expect_granted();
+    (client, listening)
+}
+
 #[test]
 #[ignore = "needs krb5kdc and python3-gssapi: tests/run"]
 fn both_replies_come_under_the_context() {
     let world = World::start();
     let baseline = world.server.baseline();
     for level in BOTH_LEVELS {
-        let client = world.agreed(level);
-        client.send(&request(BIND, US));
-        let listening = client.expect_granted();
+        let (client, listening) = awaiting_a_peer(&world, level);
         client.peer.expect_silence(std::time::Duration::from_millis(100));
         let peer = Peer::connect(listening);
         assert_eq!(client.expect_granted(), peer.local_address());
@@ -54,9 +60,7 @@ fn early_data_waits_for_the_peer() {
 fn that_nobody_came_is_told_under_the_context() {
     let world = World::start_with(&[("RINGSOCKS_BIND_TIMEOUT", "300ms")]);
     for level in BOTH_LEVELS {
-        let client = world.agreed(level);
-        client.send(&request(BIND, US));
-        client.expect_granted();
+        let (client, _) = awaiting_a_peer(&world, level);
         client.expect(&refusal(6));
         client.expect_eof();
     }
@@ -69,9 +73,7 @@ fn a_peer_hears_nothing_of_a_broken_message() {
     let world = World::start();
     let baseline = world.server.baseline();
     for level in BOTH_LEVELS {
-        let client = world.agreed(level);
-        client.send(&request(BIND, US));
-        let listening = client.expect_granted();
+        let (client, listening) = awaiting_a_peer(&world, level);
         client.peer.send(&client.misprotected_frame(b"early"));
         Peer::connect_and_expect_reset(listening);
     }
